@@ -7,5 +7,7 @@
 //! every follower's outbox. ARCHITECTURE.md tells the same with its invariants.
 
 pub mod config;
+pub mod data_dir;
 pub mod model;
 pub mod storage;
+pub mod telemetry;
