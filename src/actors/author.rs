@@ -86,10 +86,9 @@ impl Actor for Author {
         arguments: AuthorArguments,
     ) -> Result<AuthorState, ActorProcessingErr> {
         let newest = arguments.posts.newest_id(arguments.author).await?;
-        let state = AuthorState { arguments, newest, begun: VecDeque::new() };
         // Before anything new: what the one before left behind.
-        state.redrive().await?;
-        Ok(state)
+        arguments.redrive().await?;
+        Ok(AuthorState { arguments, newest, begun: VecDeque::new() })
     }
 
     async fn handle(
@@ -111,7 +110,7 @@ impl Actor for Author {
             }
             AuthorMsg::Settle => state.settle().await,
             // A store that cannot be read now is asked again by the courier.
-            AuthorMsg::Redrive => drop(state.redrive().await),
+            AuthorMsg::Redrive => drop(state.arguments.redrive().await),
         }
         Ok(())
     }
@@ -140,7 +139,7 @@ impl AuthorState {
                     Ok(Appended::Stored(entry)) => Some(entry.clone()),
                     _ => None,
                 };
-                self.send(entry).await;
+                self.arguments.send(entry).await;
                 let _ = reply.send(result);
             }
             Some(Begun::Delete(write, reply)) => {
@@ -149,17 +148,19 @@ impl AuthorState {
                     Ok(Deletion::Done(entry)) => Some(entry.clone()),
                     _ => None,
                 };
-                self.send(entry).await;
+                self.arguments.send(entry).await;
                 let _ = reply.send(result);
             }
             None => {}
         }
     }
+}
 
+impl AuthorArguments {
     /// A durable entry goes on its way; its caller may be answered afterwards.
     async fn send(&self, entry: Option<Entry>) {
         let Some(entry) = entry else { return };
-        let AuthorArguments { author, relays, watermark, instants, .. } = &self.arguments;
+        let Self { author, relays, watermark, instants, .. } = self;
         instants.pass(Instant::Committed(*author)).await;
         let seq = entry.seq;
         relays.carry(entry).await;
@@ -167,7 +168,7 @@ impl AuthorState {
     }
 
     async fn redrive(&self) -> Result<(), StorageError> {
-        let AuthorArguments { author, posts, relays, watermark, .. } = &self.arguments;
+        let Self { author, posts, relays, watermark, .. } = self;
         let moving = watermark.moving_of(*author);
         if moving.is_empty() {
             return Ok(());

@@ -39,6 +39,7 @@ metrics! {
     CLOSES: Counter = "closes_total", "WebSockets that ended, by reason.";
     JOBS_WAITING: Gauge = "jobs_waiting", "Jobs that are not done, by kind (delivery, event).";
     JOB_OLDEST_SECONDS: Gauge = "job_oldest_seconds", "Age of the oldest job that is not done; 0 without one.";
+    MOVING_SECONDS: Gauge = "moving_seconds", "Age of the oldest entry between its commit and the last outbox; 0 without one.";
     STORE_SECONDS: Seconds = "store_seconds", "Time of a call of the store, by operation (read, write).";
     ACTORS: Gauge = "actors", "Actors that live, by kind.";
     QUEUE_LENGTH: Gauge = "queue_length", "What waits in a bounded queue, by queue.";
