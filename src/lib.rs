@@ -6,5 +6,13 @@
 //! in [`actors`], which has [`storage`] keep it and hands its frame to the relays, which push it into
 //! every follower's outbox. ARCHITECTURE.md tells the same with its invariants.
 
+pub mod actors;
+pub mod config;
+pub mod data_dir;
+pub mod events;
+pub mod http;
+pub mod identity;
 pub mod model;
+pub mod service;
 pub mod storage;
+pub mod telemetry;

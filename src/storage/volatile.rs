@@ -45,13 +45,14 @@ pub trait Revocations: Send + Sync {
 pub trait TimelineCache: Send + Sync {
     /// The page kept for exactly this list.
     fn page(&self, user: UserId, list: &[Seq]) -> Option<CachedPage>;
-    /// Keeps a page.
+    /// Keeps a page, unless its user was forgotten since it was begun to be read.
     fn keep_page(&self, user: UserId, list: &[Seq], page: CachedPage);
     /// The kept count of the timeline's entries.
     fn total(&self, user: UserId) -> Option<u64>;
-    /// Keeps the count.
-    fn keep_total(&self, user: UserId, total: u64);
-    /// Forgets everything of a user, who just changed something and must see it.
+    /// Keeps the count, which was begun to be read at `read_at`, unless its user was forgotten since.
+    fn keep_total(&self, user: UserId, total: u64, read_at: Timestamp);
+    /// Forgets everything of a user, who just changed something and must see it: what was read before
+    /// is not kept afterwards either.
     fn forget(&self, user: UserId);
 }
 
@@ -60,6 +61,6 @@ pub trait TimelineCache: Send + Sync {
 pub struct CachedPage {
     /// The posts, in the order of the list.
     pub posts: Arc<Vec<PostView>>,
-    /// When they were read.
+    /// When they were read: a moment before the store was asked.
     pub cached_at: Timestamp,
 }
