@@ -4,7 +4,7 @@
 //! the timeline, or newer, and then pushed: relays keep the author's entries from before the follow is
 //! stored until they know after which entry it sees.
 
-use super::{Listing, NO_USER, PageRequest, ServiceError};
+use super::{Listing, NO_USER, PageRequest, ServiceError, to_the_end};
 use crate::actors::instant::{Instant, Instants};
 use crate::actors::relays::{RelayGone, Relays};
 use crate::actors::roster::Roster;
@@ -15,7 +15,6 @@ use crate::model::timestamp::Timestamp;
 use crate::model::user::{Caller, Named};
 use crate::storage::volatile::TimelineCache;
 use crate::storage::{Followed, Graph};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,11 +149,4 @@ impl From<RelayGone> for ServiceError {
     fn from(_: RelayGone) -> Self {
         Self::Unavailable { retry_after: Duration::from_secs(1) }
     }
-}
-
-/// Goes on though the client hangs up: what the store took, the relays must hear.
-async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
-) -> Result<T, ServiceError> {
-    tokio::spawn(change).await.map_err(|error| ServiceError::Internal(error.to_string()))?
 }
