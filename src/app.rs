@@ -369,7 +369,13 @@ fn connections() -> usize {
 fn authenticate(account: Arc<Account>) -> Box<crate::actors::session::Authenticate> {
     Box::new(move |token: Secret| {
         let account = account.clone();
-        Box::pin(async move { account.authenticate(&token).await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            account.authenticate(&token).await.map_err(|error| match error {
+                ServiceError::Unauthorized(detail) => detail,
+                // What else went wrong is not the client's to know.
+                _ => "the token cannot be checked now",
+            })
+        })
     })
 }
 
