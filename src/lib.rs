@@ -6,6 +6,7 @@
 //! in [`actors`], which has [`storage`] keep it and hands its frame to the relays, which push it into
 //! every follower's outbox. ARCHITECTURE.md tells the same with its invariants.
 
+pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod model;
