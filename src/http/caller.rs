@@ -7,8 +7,8 @@ use super::cookies;
 use super::listener::Peer;
 use super::problem::{Code, Problem};
 use super::{Edge, Settings};
-use crate::model::user::Caller;
 use crate::model::secret::Secret;
+use crate::model::user::Caller;
 use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -32,17 +32,21 @@ pub enum Identity {
 
 /// Looks at the credentials of a request; a bearer token goes before a cookie.
 pub async fn identify(edge: &Edge, headers: &HeaderMap) -> Identity {
+    let token = bearer(headers);
+    if token.is_none() && headers.contains_key(AUTHORIZATION) {
+        let detail = "Authorization must be of the form: Bearer <token>";
+        return Identity::Refused(Problem::new(Code::Unauthorized).because(detail));
+    }
+    identify_by(edge, token, cookies::session(headers)).await
+}
+
+/// Looks at a token, wherever it was found, or else at a cookie's.
+pub async fn identify_by(edge: &Edge, token: Option<Secret>, cookie: Option<Secret>) -> Identity {
     let account = &edge.services.account;
-    let (found, by_cookie) = if headers.contains_key(AUTHORIZATION) {
-        let Some(token) = bearer(headers) else {
-            let detail = "Authorization must be of the form: Bearer <token>";
-            return Identity::Refused(Problem::new(Code::Unauthorized).because(detail));
-        };
-        (account.authenticate(&token).await, false)
-    } else if let Some(token) = cookies::session(headers) {
-        (account.authenticate_cookie(&token).await, true)
-    } else {
-        return Identity::Nobody;
+    let (found, by_cookie) = match (token, cookie) {
+        (Some(token), _) => (account.authenticate(&token).await, false),
+        (None, Some(cookie)) => (account.authenticate_cookie(&cookie).await, true),
+        (None, None) => return Identity::Nobody,
     };
     match found {
         Ok(caller) => Identity::Known { caller, by_cookie },
@@ -63,7 +67,9 @@ impl FromRequestParts<Edge> for Caller {
             Identity::Nobody => Err(Problem::new(Code::Unauthorized)
                 .because("This call needs a token: Authorization: Bearer <token>")),
             Identity::Refused(problem) => Err(problem),
-            Identity::Known { by_cookie: true, .. } if is_write(&parts.method) && !is_from_our_page(parts, edge) => {
+            Identity::Known { by_cookie: true, .. }
+                if is_write(&parts.method) && !is_from_our_page(parts, edge) =>
+            {
                 Err(Problem::new(Code::ForeignOrigin))
             }
             Identity::Known { caller, .. } => Ok(caller),
@@ -116,7 +122,10 @@ mod tests {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn check(pairs: &[(&'static str, &'static str)], expect: bool) {

@@ -155,13 +155,7 @@ impl Problem {
     /// The problem in its own words.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self {
-            code,
-            detail: Cow::Borrowed(code.title()),
-            errors: Vec::new(),
-            retry_after: None,
-            cause: None,
-        }
+        Self { code, detail: Cow::Borrowed(code.title()), errors: Vec::new(), retry_after: None, cause: None }
     }
 
     /// One field, parameter or header is wrong.
@@ -238,10 +232,8 @@ impl Problem {
 
     /// Whole seconds, at least one; 429 and 503 always say some.
     fn retry_seconds(&self) -> Option<u64> {
-        let always = matches!(
-            self.code.status(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        );
+        let always =
+            matches!(self.code.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let wait = self.retry_after.or(always.then_some(Duration::from_secs(1)))?;
         Some(wait.as_millis().div_ceil(1_000).clamp(1, u128::from(u32::MAX)) as u64)
     }
