@@ -5,12 +5,14 @@
 //! | [`passwords`] | argon2id, on threads of its own with a bounded queue |
 //! | [`keys`] | the key that signs our tokens, and its public half |
 //! | [`tokens`] | access tokens, the cookie's tokens, refresh tokens: made and checked |
-//! | [`issuers`] | tokens made elsewhere, and the key sets that they are checked by |
+//! | [`issuers`] | tokens made elsewhere: whose they are and until when |
+//! | `key_set` | the key sets that those are checked by: read, fetched, kept |
 //!
 //! Nothing here knows of a store: which login was ended, and whose subject is which user, is asked
 //! elsewhere. A token that this layer takes for good is genuine and not expired, no more.
 
 pub mod issuers;
+mod key_set;
 pub mod keys;
 pub mod passwords;
 pub mod tokens;

@@ -180,6 +180,7 @@ mod tests {
     use crate::model::user::NewPassword;
     use argon2::Params;
     use argon2::password_hash::phc::PasswordHash;
+    use futures_util::FutureExt;
     use futures_util::future::join_all;
 
     #[tokio::test]
@@ -232,9 +233,8 @@ mod tests {
     async fn what_nobody_waits_for_is_not_worked_on() {
         let passwords = Passwords::start().unwrap();
         let password = Secret::new("Passw0rd!");
-        let abandoned: Vec<_> = (0..QUEUE_LENGTH).map(|_| passwords.verify(&password, None)).collect();
-        let started = tokio::time::timeout(std::time::Duration::ZERO, join_all(abandoned)).await;
-        assert!(started.is_err(), "64 hashes take longer than no time");
+        let abandoned: Vec<_> = (1..QUEUE_LENGTH).map(|_| passwords.verify(&password, None)).collect();
+        assert!(join_all(abandoned).now_or_never().is_none(), "they wait, and are dropped");
         let begun = std::time::Instant::now();
         passwords.verify(&password, None).await.unwrap();
         let behind_the_abandoned = begun.elapsed();

@@ -1,10 +1,37 @@
 //! What can be done, one file a subject: check, then store or tell the home. No HTTP, no SQL.
 
+pub mod account;
+pub mod follow;
+pub mod like;
+pub mod page;
+pub mod publish;
+pub mod timeline;
 
+pub use page::{Listing, PageRequest};
 
 use crate::identity::IdentityError;
 use crate::storage::StorageError;
+use crate::storage::volatile::Limits;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// All that can be done.
+pub struct Services {
+    /// With accounts.
+    pub account: Arc<account::Account>,
+    /// With posts.
+    pub publish: publish::Publish,
+    /// With follows.
+    pub follows: follow::Follows,
+    /// With likes.
+    pub likes: like::Likes,
+    /// With timelines.
+    pub timeline: timeline::Timeline,
+    /// How often.
+    pub limits: Arc<dyn Limits>,
+}
+
+const NO_USER: ServiceError = ServiceError::NotFound("there is no such user");
 
 /// After so long it is worth asking a store again that is busy, or an argon2 queue that is full.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -101,11 +128,3 @@ impl From<IdentityError> for ServiceError {
 fn fields(errors: &[FieldError]) -> String {
     errors.iter().map(|error| error.field).collect::<Vec<_>>().join(", ")
 }
-
-pub mod follow;
-pub mod like;
-pub mod page;
-pub mod publish;
-pub mod timeline;
-pub use page::{Listing, PageRequest};
-const NO_USER: ServiceError = ServiceError::NotFound("there is no such user");
