@@ -32,21 +32,17 @@ pub enum Identity {
 
 /// Looks at the credentials of a request; a bearer token goes before a cookie.
 pub async fn identify(edge: &Edge, headers: &HeaderMap) -> Identity {
-    let token = bearer(headers);
-    if token.is_none() && headers.contains_key(AUTHORIZATION) {
-        let detail = "Authorization must be of the form: Bearer <token>";
-        return Identity::Refused(Problem::new(Code::Unauthorized).because(detail));
-    }
-    identify_by(edge, token, cookies::session(headers)).await
-}
-
-/// Looks at a token, wherever it was found, or else at a cookie's.
-pub async fn identify_by(edge: &Edge, token: Option<Secret>, cookie: Option<Secret>) -> Identity {
     let account = &edge.services.account;
-    let (found, by_cookie) = match (token, cookie) {
-        (Some(token), _) => (account.authenticate(&token).await, false),
-        (None, Some(cookie)) => (account.authenticate_cookie(&cookie).await, true),
-        (None, None) => return Identity::Nobody,
+    let (found, by_cookie) = if headers.contains_key(AUTHORIZATION) {
+        let Some(token) = bearer(headers) else {
+            let detail = "Authorization must be of the form: Bearer <token>";
+            return Identity::Refused(Problem::new(Code::Unauthorized).because(detail));
+        };
+        (account.authenticate(&token).await, false)
+    } else if let Some(token) = cookies::session(headers) {
+        (account.authenticate_cookie(&token).await, true)
+    } else {
+        return Identity::Nobody;
     };
     match found {
         Ok(caller) => Identity::Known { caller, by_cookie },

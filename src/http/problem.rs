@@ -5,7 +5,7 @@
 
 use crate::service::{FieldError, ServiceError};
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -247,6 +247,11 @@ impl IntoResponse for Problem {
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == Code::UpgradeRequired {
+            // RFC 9110, section 15.5.22: a 426 names the protocol.
+            answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
         answer.extensions_mut().insert(self);
         answer

@@ -1,6 +1,6 @@
 //! The API on one page: every path, its handlers, and the layers that each request goes through.
 
-use super::{Edge, accounts, headers, health, limits, openapi, posts, social, timeline, upgrade};
+use super::{Edge, accounts, headers, health, limits, live, openapi, posts, social, timeline};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
@@ -14,7 +14,7 @@ pub fn router(edge: Edge) -> Router {
     let mut router = routes
         .route("/openapi.json", get(openapi::serve))
         // Its description is in `openapi`: an upgrade is more than a handler can be annotated with.
-        .route("/ws", get(upgrade::upgrade))
+        .route("/ws", get(live::upgrade))
         .fallback(headers::no_such_path)
         .method_not_allowed_fallback(headers::no_such_method)
         // The innermost comes first, the outermost last.
