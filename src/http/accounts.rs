@@ -194,7 +194,10 @@ pub(super) async fn refresh(
 #[utoipa::path(post, path = "/auth/logout", tag = "accounts", operation_id = "logout",
     security(("bearer" = []), ("cookie" = [])),
     responses((status = 204, description = "The session has ended")))]
-pub(super) async fn logout(State(edge): State<Edge>, caller: Caller) -> Result<(StatusCode, HeaderMap), Problem> {
+pub(super) async fn logout(
+    State(edge): State<Edge>,
+    caller: Caller,
+) -> Result<(StatusCode, HeaderMap), Problem> {
     edge.services.account.logout(&caller).await?;
     let headers = cookies::end(&edge.settings).map(|cookie| (SET_COOKIE, cookie));
     Ok((StatusCode::NO_CONTENT, headers.into_iter().collect()))
@@ -262,7 +265,9 @@ pub(super) async fn rename(
     responses((status = 200, description = "A JSON Web Key Set (RFC 7517); without keys where tokens are signed with a shared secret",
         body = Object, content_type = "application/json",
         example = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "…", "x": "…"}]}))))]
-pub(super) async fn jwks(State(edge): State<Edge>) -> ([(axum::http::HeaderName, HeaderValue); 1], Json<serde_json::Value>) {
+pub(super) async fn jwks(
+    State(edge): State<Edge>,
+) -> ([(axum::http::HeaderName, HeaderValue); 1], Json<serde_json::Value>) {
     let keys = edge.services.account.jwks();
     ([(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"))], Json(keys))
 }

@@ -120,7 +120,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = declared.split(';').map(|part| part.trim().to_ascii_lowercase());
     let essence = parts.next().unwrap_or_default();
-    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let is_json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     let is_utf8 = parts.all(|part| match part.split_once('=') {
         Some(("charset", charset)) => matches!(charset.trim_matches('"'), "utf-8" | "utf8"),
         _ => true,
@@ -129,10 +130,10 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn read(request: Request<Body>) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(Code::PayloadTooLarge).because(format!("The body has more than {MAX_BYTES} bytes"))
-    };
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_large =
+        || Problem::new(Code::PayloadTooLarge).because(format!("The body has more than {MAX_BYTES} bytes"));
+    let declared =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > MAX_BYTES as u64) {
         return Err(too_large());
     }
@@ -208,7 +209,10 @@ mod tests {
         }
     }
 
-    async fn read(content_type: Option<&str>, body: impl Into<Body>) -> Result<Payload<Pair>, serde_json::Value> {
+    async fn read(
+        content_type: Option<&str>,
+        body: impl Into<Body>,
+    ) -> Result<Payload<Pair>, serde_json::Value> {
         let mut request = Request::builder();
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
@@ -231,7 +235,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_object_is_read_with_the_digest_of_its_bytes() {
-        let payload = read(Some("application/json; charset=UTF-8"), r#"{"ids":["1"],"name":"x"}"#).await.unwrap();
+        let payload =
+            read(Some("application/json; charset=UTF-8"), r#"{"ids":["1"],"name":"x"}"#).await.unwrap();
         assert_eq!((payload.value.name.as_str(), payload.value.ids), ("x", vec![1]));
         let other = read(Some("application/vnd.x+json"), r#"{"ids":["1"],"name":"x" }"#).await.unwrap();
         assert_ne!(payload.digest, other.digest);
@@ -264,7 +269,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_not_declared_as_json_is_not_read() {
-        for content_type in [None, Some("text/plain"), Some("application/json; charset=latin1"), Some("json")] {
+        for content_type in [None, Some("text/plain"), Some("application/json; charset=latin1"), Some("json")]
+        {
             assert_eq!(read(content_type, "{}").await.unwrap_err()["status"], 415, "{content_type:?}");
         }
     }
@@ -273,7 +279,8 @@ mod tests {
     async fn a_body_over_the_limit_is_refused_declared_or_not() {
         let large = vec![b' '; MAX_BYTES + 1];
         assert_eq!(read(Some("application/json"), large.clone()).await.unwrap_err()["status"], 413);
-        let pieces = large.chunks(1_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect::<Vec<_>>();
+        let pieces =
+            large.chunks(1_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect::<Vec<_>>();
         let streamed = Body::from_stream(futures_util::stream::iter(pieces));
         assert_eq!(read(Some("application/json"), streamed).await.unwrap_err()["status"], 413);
         let fitting = format!("{:width$}", r#"{"name":"x","ids":[]}"#, width = MAX_BYTES);

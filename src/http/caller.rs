@@ -7,8 +7,8 @@ use super::cookies;
 use super::listener::Peer;
 use super::problem::{Code, Problem};
 use super::{Edge, Settings};
-use crate::model::user::Caller;
 use crate::model::secret::Secret;
+use crate::model::user::Caller;
 use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -63,7 +63,9 @@ impl FromRequestParts<Edge> for Caller {
             Identity::Nobody => Err(Problem::new(Code::Unauthorized)
                 .because("This call needs a token: Authorization: Bearer <token>")),
             Identity::Refused(problem) => Err(problem),
-            Identity::Known { by_cookie: true, .. } if is_write(&parts.method) && !is_from_our_page(parts, edge) => {
+            Identity::Known { by_cookie: true, .. }
+                if is_write(&parts.method) && !is_from_our_page(parts, edge) =>
+            {
                 Err(Problem::new(Code::ForeignOrigin))
             }
             Identity::Known { caller, .. } => Ok(caller),
@@ -116,7 +118,10 @@ mod tests {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn check(pairs: &[(&'static str, &'static str)], expect: bool) {

@@ -6,8 +6,8 @@
 use super::Settings;
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
-use axum::http::header::{COOKIE, HeaderValue};
 use axum::http::HeaderMap;
+use axum::http::header::{COOKIE, HeaderValue};
 use std::time::Duration;
 
 /// Its name.

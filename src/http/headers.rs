@@ -6,7 +6,7 @@
 
 use super::problem::{Code, Problem};
 use super::{Edge, Serves, Settings};
-use crate::telemetry::{metric, trace_id_of};
+use crate::telemetry::{metric, request_span, trace_id_of};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
@@ -34,16 +34,13 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace_id = trace_id_of(traceparent).to_string();
+    let trace_id = trace_id_of(traceparent);
     let method = known_method(request.method());
     let path = request.uri().path().to_owned();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     // The path alone: a query may hold a token.
-    let span = tracing::info_span!(
-        "request",
-        request_id = &*id, trace_id, method, route, user = tracing::field::Empty
-    );
+    let span = request_span(&id, trace_id, method, &route);
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
 
     let mut answer = next.run(request).instrument(span.clone()).await;
@@ -52,7 +49,7 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
             let cause = problem.cause().unwrap_or_default();
             span.in_scope(|| tracing::error!(code = problem.code().name(), cause, "request failed"));
         }
-        answer = problem.finish(answer, &path, &trace_id);
+        answer = problem.finish(answer, &path, &trace_id.to_string());
     }
     put_headers(answer.headers_mut(), &id);
 

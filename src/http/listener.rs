@@ -54,7 +54,9 @@ pub struct Peer {
 /// A connection's place among those that are allowed; an extension of every request. Who upgrades a
 /// connection holds it for as long as the connection lives.
 #[derive(Clone, Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held, never read: dropping it frees the place")] Arc<OwnedSemaphorePermit>);
+pub struct Slot(
+    #[expect(dead_code, reason = "held, never read: dropping it frees the place")] Arc<OwnedSemaphorePermit>,
+);
 
 /// A port that requests come in on.
 #[derive(Debug)]
@@ -116,24 +118,6 @@ impl Listener {
             tracing::warn!(connections = connections.len(), "requests did not end in time and were cut off");
             connections.shutdown().await;
         }
-    }
-}
-
-/// How many connections this process may have: the limit of open files, less what the store, the logs
-/// and the outgoing calls need.
-#[must_use]
-pub fn connection_limit() -> usize {
-    let files = std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| open_files(&limits));
-    let files = files.unwrap_or(1_024);
-    files - (files / 10).clamp(64, 512).min(files)
-}
-
-/// The soft limit in the text of `/proc/self/limits`.
-fn open_files(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(usize::MAX >> 4),
-        soft => soft.parse().ok(),
     }
 }
 

@@ -7,7 +7,7 @@
 //! id, its span, its metrics), admitted ([`limits`], by the [`caller`] or the client's [`address`]) and
 //! taken apart ([`body`], [`query`], [`path`]); then one file a resource hands it to `service`:
 //! [`accounts`], [`posts`], [`social`], [`timeline`], [`health`]. Whatever is refused, and wherever, is a
-//! [`problem::Problem`]. [`openapi`] tells all of it to programs. `live` upgrades `/ws`.
+//! [`problem::Problem`]. [`openapi`] tells all of it to programs. [`live`] upgrades `/ws`.
 //!
 //! **Invariant:** nothing here knows SQL or an actor; nothing behind here knows HTTP.
 

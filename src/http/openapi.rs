@@ -124,8 +124,7 @@ fn describe_problem(path: &str, code: Code, answer: &mut Value) {
     answer["content"] = Value::Object(content);
     match code {
         Code::RateLimited | Code::Unavailable | Code::NotReady => {
-            answer["headers"]["Retry-After"] =
-                json!({"description": "Whole seconds, at least 1", "schema": {"type": "integer", "minimum": 1}});
+            answer["headers"]["Retry-After"] = json!({"description": "Whole seconds, at least 1", "schema": {"type": "integer", "minimum": 1}});
         }
         Code::Unauthorized => {
             answer["headers"]["WWW-Authenticate"] =
@@ -151,9 +150,7 @@ fn example_code(status: &str, operation: &str) -> Option<Code> {
 
 /// `/ws`, whose answers after the upgrade OpenAPI has no words for.
 fn upgrade() -> Value {
-    let query = |name: &str, description: &str| {
-        json!({"name": name, "in": "query", "required": false, "description": description, "schema": {"type": "string"}})
-    };
+    let query = |name: &str, description: &str| json!({"name": name, "in": "query", "required": false, "description": description, "schema": {"type": "string"}});
     json!({
         "tags": ["live"],
         "operationId": "listen",
@@ -246,7 +243,11 @@ mod tests {
                         continue;
                     }
                     let problem = &answer["content"]["application/problem+json"];
-                    assert_eq!(problem["example"]["status"].to_string(), *status, "{method} {path}: {answer}");
+                    assert_eq!(
+                        problem["example"]["status"].to_string(),
+                        *status,
+                        "{method} {path}: {answer}"
+                    );
                     seen += 1;
                 }
             }
@@ -273,7 +274,8 @@ mod tests {
     fn every_body_that_is_sent_or_answered_has_an_example() {
         let document = document();
         for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
-            let is_part = matches!(name.as_str(), "Problem" | "ProblemCode" | "FieldProblem" | "Author" | "NamedUser");
+            let is_part =
+                matches!(name.as_str(), "Problem" | "ProblemCode" | "FieldProblem" | "Author" | "NamedUser");
             let has_example = schema.get("example").is_some() || schema.get("examples").is_some();
             assert!(is_part || has_example, "{name}: {schema}");
         }

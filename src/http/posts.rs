@@ -12,9 +12,9 @@ use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -224,7 +224,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         let fits = (1..=MAX_KEY).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
         match key.to_str() {
             Ok(key) if fits && given.next().is_none() => Ok(Self(Some(key.to_owned()))),
-            _ => Err(Problem::field("Idempotency-Key", "must be one value of 1 to 128 visible ASCII characters")),
+            _ => Err(Problem::field(
+                "Idempotency-Key",
+                "must be one value of 1 to 128 visible ASCII characters",
+            )),
         }
     }
 }
@@ -237,7 +240,8 @@ impl FromFields for PostBody {
 
 impl FromFields for BatchBody {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let mut post_ids: Vec<PostId> = fields.list("post_ids", "must be a UUID", |text| text.parse().ok())?;
+        let mut post_ids: Vec<PostId> =
+            fields.list("post_ids", "must be a UUID", |text| text.parse().ok())?;
         if !(1..=MAX_BATCH).contains(&post_ids.len()) {
             return fields.refuse("post_ids", "must hold 1 to 100 ids");
         }

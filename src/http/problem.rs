@@ -5,7 +5,7 @@
 
 use crate::service::{FieldError, ServiceError};
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -155,13 +155,7 @@ impl Problem {
     /// The problem in its own words.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self {
-            code,
-            detail: Cow::Borrowed(code.title()),
-            errors: Vec::new(),
-            retry_after: None,
-            cause: None,
-        }
+        Self { code, detail: Cow::Borrowed(code.title()), errors: Vec::new(), retry_after: None, cause: None }
     }
 
     /// One field, parameter or header is wrong.
@@ -238,10 +232,8 @@ impl Problem {
 
     /// Whole seconds, at least one; 429 and 503 always say some.
     fn retry_seconds(&self) -> Option<u64> {
-        let always = matches!(
-            self.code.status(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        );
+        let always =
+            matches!(self.code.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let wait = self.retry_after.or(always.then_some(Duration::from_secs(1)))?;
         Some(wait.as_millis().div_ceil(1_000).clamp(1, u128::from(u32::MAX)) as u64)
     }
@@ -255,6 +247,11 @@ impl IntoResponse for Problem {
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == Code::UpgradeRequired {
+            // RFC 9110, section 15.5.22: a 426 names the protocol.
+            answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
         answer.extensions_mut().insert(self);
         answer

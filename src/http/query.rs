@@ -160,7 +160,11 @@ mod tests {
     async fn refused<Q: FromRequestParts<(), Rejection = super::Problem>>(query: &str, field: &str) {
         let problem = read::<Q>(query).await.err().unwrap_or_else(|| panic!("{query} was taken"));
         let shown = serde_json::to_value(problem.document("/", "t")).unwrap();
-        assert_eq!((&shown["status"], &shown["errors"][0]["field"]), (&400.into(), &field.into()), "{query}: {shown}");
+        assert_eq!(
+            (&shown["status"], &shown["errors"][0]["field"]),
+            (&400.into(), &field.into()),
+            "{query}: {shown}"
+        );
     }
 
     #[tokio::test]
@@ -189,11 +193,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_timeline_begins_at_its_start_a_cursor_or_an_offset_but_not_at_two() {
-        assert_eq!(read::<TimelineQuery>("?limit=5").await.unwrap().0.from, From::Start);
-        assert_eq!(read::<TimelineQuery>("?offset=40").await.unwrap().0.from, From::Offset(40));
+        let from = async |query: &str| read::<TimelineQuery>(query).await.unwrap().0.from;
+        assert!(matches!(from("?limit=5").await, From::Start));
+        assert!(matches!(from("?offset=40").await, From::Offset(40)));
         let cursor = PageCursor { before: 7, shown: 20 };
-        let from = read::<TimelineQuery>(&format!("?cursor={cursor}")).await.unwrap().0.from;
-        assert_eq!(from, From::Cursor(cursor));
+        let at = from(&format!("?cursor={cursor}")).await;
+        assert!(matches!(at, From::Cursor(found) if found == cursor));
         refused::<TimelineQuery>(&format!("?cursor={cursor}&offset=1"), "offset").await;
     }
 

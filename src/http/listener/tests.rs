@@ -1,6 +1,6 @@
 //! What a listener promises, over real sockets.
 
-use super::{Certificates, Listener, Peer, Slot, open_files};
+use super::{Certificates, Listener, Peer, Slot};
 use axum::Router;
 use axum::extract::{Extension, Request};
 use axum::http::StatusCode;
@@ -34,7 +34,8 @@ fn start(router: Router, tls: Option<Arc<Certificates>>, connections: usize) -> 
 }
 
 fn hello() -> Router {
-    Router::new().route("/", get(|Extension(peer): Extension<Peer>| async move { format!("tls {}", peer.tls) }))
+    Router::new()
+        .route("/", get(|Extension(peer): Extension<Peer>| async move { format!("tls {}", peer.tls) }))
 }
 
 /// Sends `text` and reads until the server closes.
@@ -218,13 +219,4 @@ fn certificates() -> (tokio_rustls::TlsConnector, Arc<Certificates>) {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     (tokio_rustls::TlsConnector::from(Arc::new(config)), certificates)
-}
-
-#[test]
-fn the_limit_of_open_files_is_read_where_linux_tells_it() {
-    let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                  Max open files            20000                1048576              files     \n";
-    assert_eq!(open_files(limits), Some(20_000));
-    assert_eq!(open_files("Max open files            unlimited            unlimited            files"), Some(usize::MAX >> 4));
-    assert_eq!(open_files(""), None);
 }
