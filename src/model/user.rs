@@ -1,6 +1,6 @@
 //! Users: their names, addresses and passwords, checked where they are parsed.
 
-use super::id::UserId;
+use super::id::{LoginId, UserId};
 use super::secret::Secret;
 use super::timestamp::Timestamp;
 
@@ -127,6 +127,17 @@ pub struct User {
     pub created_at: Timestamp,
     /// When its name was last changed.
     pub updated_at: Option<Timestamp>,
+}
+
+/// Who makes a request or holds a socket, and by which login: what a token stood for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// The login that the token came of; ending it ends the token.
+    pub login: LoginId,
+    /// Until when the token is good.
+    pub expires_at: Timestamp,
 }
 
 /// A user as another sees it.

@@ -157,7 +157,8 @@ pub enum Refresh {
 
 /// Posts, deletions and likes. Each post and each deletion is an entry with a [`Seq`].
 pub trait Posts: Send + Sync {
-    /// The author's newest id, deleted posts included; the next must be greater.
+    /// The author's newest id, deleted posts included; the next must be greater. Takes its place among
+    /// the writes: it counts every append that was called before.
     fn newest_id(&self, author: UserId) -> Pending<Option<PostId>>;
     /// Stores a post, its entry, the job of its delivery and, with a key, the key: all or nothing.
     fn append(&self, post: NewPost) -> Pending<Appended>;
@@ -176,7 +177,8 @@ pub trait Posts: Send + Sync {
     fn like(&self, like: Like) -> Pending<Liking>;
     /// Takes a like back; answers whether there was one.
     fn unlike(&self, user: UserId, post: PostId, now: Timestamp) -> Pending<bool>;
-    /// Entries by number, in their order; those that are gone are left out.
+    /// Entries by number, in their order; posts that are deleted now are left out. Takes its place among
+    /// the writes: it has every entry whose write was called before.
     fn entries(&self, seqs: Vec<Seq>) -> Pending<Vec<Entry>>;
 }
 
