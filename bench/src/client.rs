@@ -29,6 +29,23 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Answer {
+    /// The JSON of an answer with this status; any other is an error that names the call.
+    pub fn json<T: DeserializeOwned>(&self, status: u16, call: &str) -> Result<T> {
+        if self.status != status {
+            return Err(Error::Answer {
+                call: call.to_owned(),
+                status: self.status,
+                body: start_of(&self.body),
+            });
+        }
+        serde_json::from_slice(&self.body).map_err(|error| Error::Call {
+            call: call.to_owned(),
+            reason: format!("{error} in {}", start_of(&self.body)),
+        })
+    }
+}
+
 /// A client with one connection.
 #[derive(Debug)]
 pub struct Caller {
@@ -83,18 +100,9 @@ impl Caller {
         body: Option<String>,
     ) -> Result<T> {
         let call = format!("{method} {path}");
-        let answer = self.call(method, path, token, body).await?;
-        if answer.status != status {
-            return Err(Error::Answer {
-                call,
-                status: answer.status,
-                body: start_of(&answer.body),
-            });
-        }
-        serde_json::from_slice(&answer.body).map_err(|error| Error::Call {
-            call,
-            reason: format!("{error} in {}", start_of(&answer.body)),
-        })
+        self.call(method, path, token, body)
+            .await?
+            .json(status, &call)
     }
 
     async fn exchange(

@@ -43,6 +43,9 @@ pub enum Error {
         /// The last lines it wrote.
         log: String,
     },
+    /// The store's file, filled past the API.
+    #[error("filling the store: {0}")]
+    Store(#[from] rusqlite::Error),
     /// A condition that the scenario waits for did not come.
     #[error("waited in vain for {0}")]
     Waited(String),

@@ -20,6 +20,7 @@ mod process;
 mod progress;
 mod publisher;
 mod scenario;
+mod seed;
 mod server;
 mod stats;
 mod tally;
@@ -32,7 +33,7 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use crate::error::{Result, io_error};
-use crate::scenario::{Settings, fanout, idle, publish, reconnect, rest, saturate};
+use crate::scenario::{Settings, fanout, idle, publish, reconnect, rest, saturate, timeline};
 use crate::stats::{Report, markdown_head};
 
 /// Load generator and benchmarks of Roost.
@@ -66,6 +67,8 @@ enum Scenario {
     Publish(publish::Arguments),
     /// 80 % timelines, 15 % reads, 5 % posts at 1,000 calls a second.
     Rest(rest::Arguments),
+    /// A page of a timeline out of 1,000,000 posts, warm and cold.
+    Timeline(timeline::Arguments),
     /// All of them with their defaults, then one table in Markdown.
     All,
     /// The bare sockets that `fanout` compares with; it starts them itself.
@@ -74,7 +77,15 @@ enum Scenario {
 }
 
 /// The order in which `all` runs them.
-const ALL: [&str; 6] = ["fanout", "saturate", "idle", "reconnect", "publish", "rest"];
+const ALL: [&str; 7] = [
+    "fanout",
+    "saturate",
+    "idle",
+    "reconnect",
+    "publish",
+    "rest",
+    "timeline",
+];
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
@@ -142,6 +153,7 @@ async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> R
         Scenario::Reconnect(arguments) => reconnect::run(arguments, settings).await?,
         Scenario::Publish(arguments) => publish::run(arguments, settings).await?,
         Scenario::Rest(arguments) => rest::run(arguments, settings).await?,
+        Scenario::Timeline(arguments) => timeline::run(arguments, settings).await?,
         Scenario::All | Scenario::FloorServer => unreachable!("dispatched before"),
     };
     report.command = format!("roost-bench {command}");

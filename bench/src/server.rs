@@ -61,6 +61,11 @@ impl Server {
         self.address
     }
 
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        data_folder(self.data.path())
+    }
+
     /// What it has used since it was started last.
     pub fn usage(&self) -> Result<Usage> {
         self.process.usage()

@@ -110,7 +110,7 @@ fn refused(status: u16, answer: &[u8]) -> Error {
 }
 
 /// Percent-encoding for a query's value (RFC 3986, section 2.3).
-fn escape(value: &str) -> String {
+pub fn escape(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

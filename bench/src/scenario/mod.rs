@@ -7,6 +7,7 @@ pub mod publish;
 pub mod reconnect;
 pub mod rest;
 pub mod saturate;
+pub mod timeline;
 
 use std::path::PathBuf;
 

@@ -124,8 +124,8 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         "MiB",
     );
     report.note(format!(
-        "{} users follow {} others each and have {} posts each; the client's clock ticks in milliseconds, \
-         which makes up to 1 ms of each time",
+        "{} users follow {} others each and have {} posts each; what the client sent \
+         late, by its timer's milliseconds, is part of each time",
         arguments.users, arguments.followees, arguments.posts
     ));
     Ok(report)
