@@ -205,3 +205,161 @@ impl Drop for Ear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::Audience;
+    use crate::board::{Board, Mark, content, now};
+    use crate::frame::{pong, text};
+    use crate::upgrade::Door;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn post(number: u32, cursor: &str) -> Vec<u8> {
+        let content = content(Mark {
+            sent_at: now(),
+            number,
+        });
+        text(
+            format!(r#"{{"type":"newPost","data":{{"content":"{content}"}},"cursor":"{cursor}"}}"#)
+                .as_bytes(),
+        )
+    }
+
+    /// Answers an upgrade and gives what was asked for.
+    async fn accept(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        (stream, String::from_utf8(head).unwrap())
+    }
+
+    #[tokio::test]
+    async fn posts_are_counted_once_a_listener_and_pings_are_answered() {
+        let (listener, address) = listen().await;
+        let board = Arc::new(Board::new(3));
+        let mut audience = Audience::new(1, Arc::clone(&board), false).unwrap();
+        audience.add(Door::Bare);
+        audience.watch(0..3);
+        audience.connect(0, address).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+
+        board.answered(0, now());
+        let mut bytes = Vec::new();
+        for number in [0, 2, 1, 2] {
+            bytes.extend(post(number, "c"));
+        }
+        bytes.extend([0x89, 2, b'h', b'i']);
+        let (start, end) = bytes.split_at(400);
+        server.write_all(start).await.unwrap();
+        audience
+            .wait_for("the first post", PATIENCE, |tally| tally.delivered == 1)
+            .await
+            .unwrap();
+        assert_eq!(audience.standings()[0].missing, 2);
+        server.write_all(end).await.unwrap();
+        let mut answer = [0; 8];
+        server.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer.to_vec(), pong(b"hi"));
+        server.write_all(&[0x88, 2, 0x0F, 0xA8]).await.unwrap();
+        audience
+            .wait_for("the end", PATIENCE, |tally| tally.ended() == 1)
+            .await
+            .unwrap();
+
+        let tally = audience.tally();
+        assert_eq!(
+            (tally.delivered, tally.repeated, tally.disordered),
+            (3, 1, 1)
+        );
+        assert_eq!(tally.ends.get("close 4008"), Some(&1));
+        assert_eq!(tally.from_send.len(), 3);
+        assert!(audience.standings()[0].whole_at.is_some());
+        assert_eq!(board.lost(0..3, 1), 0);
+    }
+
+    #[tokio::test]
+    async fn a_listener_comes_back_with_the_last_cursor_that_it_heard() {
+        let (listener, address) = listen().await;
+        let mut audience = Audience::new(1, Arc::new(Board::new(2)), true).unwrap();
+        audience.add(Door::WebSocket {
+            token: "the-token".to_owned(),
+        });
+
+        let (first, (mut server, asked)) =
+            tokio::join!(audience.connect(0, address), accept(&listener));
+        first.unwrap();
+        assert!(asked.starts_with("GET /ws HTTP/1.1\r\n"), "{asked}");
+        assert!(
+            asked.contains("Authorization: Bearer the-token\r\n"),
+            "{asked}"
+        );
+        server
+            .write_all(&text(br#"{"type":"connected","data":{},"cursor":"a"}"#))
+            .await
+            .unwrap();
+        server.write_all(&post(0, "b+/=")).await.unwrap();
+        audience
+            .wait_for("the post", PATIENCE, |tally| tally.delivered == 1)
+            .await
+            .unwrap();
+        assert_eq!(audience.tally().connected, 1);
+
+        audience.set_deaf(true);
+        server.write_all(&post(1, "unheard")).await.unwrap();
+        drop(server);
+        audience
+            .wait_for("the end", PATIENCE, |tally| tally.ended() == 1)
+            .await
+            .unwrap();
+        assert_eq!(audience.tally().delivered, 1);
+        audience.set_deaf(false);
+
+        let (second, (_server, asked)) =
+            tokio::join!(audience.connect(0, address), accept(&listener));
+        second.unwrap();
+        assert!(
+            asked.starts_with("GET /ws?cursor=b%2B%2F%3D HTTP/1.1\r\n"),
+            "{asked}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_upgrade_is_an_error_that_shows_the_answer() {
+        let (listener, address) = listen().await;
+        let mut audience = Audience::new(1, Arc::new(Board::new(0)), false).unwrap();
+        audience.add(Door::WebSocket {
+            token: "spent".to_owned(),
+        });
+        let refuse = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":\"x\"}")
+                .await
+                .unwrap();
+            stream
+        };
+        let (refused, _stream) = tokio::join!(audience.connect(0, address), refuse);
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("GET /ws answered 401"), "{message}");
+    }
+}

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::error::{Result, io_error};
+use crate::error::{Error, Result, io_error};
 use crate::scenario::{Settings, fanout, idle, publish, reconnect, rest, saturate, timeline};
 use crate::stats::{Report, markdown_head};
 
@@ -127,6 +127,7 @@ async fn dispatch(command_line: CommandLine) -> Result<()> {
 async fn all(settings: &Settings) -> Result<()> {
     let mut rows = String::new();
     let mut commands = String::new();
+    let mut failed = Vec::new();
     for name in ALL {
         let scenario = CommandLine::parse_from(["roost-bench", name]).scenario;
         match measure(&scenario, settings, name.to_owned()).await {
@@ -137,12 +138,19 @@ async fn all(settings: &Settings) -> Result<()> {
             // The others are worth having all the same; the table says that this one is not there.
             Err(error) => {
                 eprintln!("{name}: {error}");
+                failed.push(name);
                 rows.push_str(&format!("| {name} | did not run | | |\n"));
             }
         }
     }
     println!("\n{}{rows}\n```\n{commands}```", markdown_head());
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "did not run: {}",
+        failed.join(", ")
+    )))
 }
 
 async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> Result<Report> {

@@ -115,13 +115,11 @@ fn spawn(program: &Path, address: SocketAddr, folder: &Path) -> Result<Process> 
         ("ROOST_DATA_DIR", data),
     ];
     environment.extend(LIMITS.map(|limit| (limit, "0".to_owned())));
-    Process::start(
-        program,
-        ["serve"],
-        &environment,
-        &folder.join("server.log"),
-        false,
-    )
+    let log = folder.join("server.log");
+    let process = Process::start(program, ["serve"], &environment, &log, false)?;
+    // For whoever wants to look at it with a profiler.
+    eprintln!("the server is process {}", process.id());
+    Ok(process)
 }
 
 fn data_folder(folder: &Path) -> PathBuf {

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::floor::{Floor, Order, frame_by_contract};
 use crate::progress::Progress;
 use crate::scenario::online::{AFTERWORK, Online, PATIENCE};
-use crate::scenario::{Settings, add_faults};
+use crate::scenario::{Settings, add_faults, add_from_answer};
 use crate::stats::{Report, latencies, median, micros_each};
 use crate::tally::Tally;
 use crate::upgrade::Door;
@@ -136,7 +136,8 @@ fn add_roost(report: &mut Report, at: &str, ours: &Side, bare: &Side) {
         0.0,
     );
     add_faults(report, &format!("{at}, Roost"), &ours.tally);
-    report.latency(
+    add_from_answer(
+        report,
         &format!("{at}, Roost, 201 to receipt"),
         &ours.from_answer,
         None,

@@ -11,6 +11,8 @@ pub mod timeline;
 
 use std::path::PathBuf;
 
+use hdrhistogram::Histogram;
+
 use crate::error::Result;
 use crate::publisher::Published;
 use crate::server::Server;
@@ -33,6 +35,19 @@ impl Settings {
     pub async fn start_server(&self) -> Result<Server> {
         Server::start(&self.server, &self.out).await
     }
+}
+
+/// Says in the report how long after their 201 posts arrived.
+fn add_from_answer(
+    report: &mut Report,
+    name: &str,
+    histogram: &Histogram<u64>,
+    p99_at_most: Option<f64>,
+) {
+    report.latency(name, histogram, p99_at_most);
+    report.note(format!(
+        "{name}: counted as 0 where the frame came before the 201"
+    ));
 }
 
 /// Says in the report what must not have happened.

@@ -10,7 +10,7 @@ use crate::people::{follow, register};
 use crate::progress::Progress;
 use crate::publisher::{Lane, publish};
 use crate::scenario::online::{AFTERWORK, PATIENCE};
-use crate::scenario::{Settings, add_faults, add_published};
+use crate::scenario::{Settings, add_faults, add_from_answer, add_published};
 use crate::stats::{Report, latencies, mebibytes, micros_each};
 use crate::upgrade::Door;
 
@@ -89,8 +89,13 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let lost = board.lost(published.numbers.clone(), listeners as u32);
     report.bar("lost", lost as f64, "deliveries", 0.0);
     add_faults(&mut report, "deliveries", &tally);
-    report.latency("201 to the last follower", &to_last, Some(100.0));
-    report.latency("201 to receipt", &tally.from_answer, None);
+    add_from_answer(
+        &mut report,
+        "201 to the last follower",
+        &to_last,
+        Some(100.0),
+    );
+    add_from_answer(&mut report, "201 to receipt", &tally.from_answer, None);
     report.latency("due to 201", &published.to_answer, None);
     report.figure(
         "publishing took longer than intended by",

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::scenario::online::Online;
-use crate::scenario::{Settings, add_faults, add_published};
+use crate::scenario::{Settings, add_faults, add_from_answer, add_published};
 use crate::stats::{Report, mebibytes, micros_each};
 
 /// How much of it.
@@ -55,7 +55,12 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     );
     report.bar("lost", run.lost as f64, "deliveries", 0.0);
     add_faults(&mut report, "deliveries", &run.tally);
-    report.latency("201 to receipt", &run.tally.from_answer, Some(200.0));
+    add_from_answer(
+        &mut report,
+        "201 to receipt",
+        &run.tally.from_answer,
+        Some(200.0),
+    );
     report.latency("send to receipt", &run.tally.from_send, None);
     report.latency("due to 201", &run.published.to_answer, None);
     report.figure(
