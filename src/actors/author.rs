@@ -1,0 +1,185 @@
+//! `Author`: the order of one author's posts and deletions.
+//!
+//! It gives posts their ids, hands them to the store in the order they came, and hands each entry to
+//! its relay in the order of the store. Its caller is answered once the entry is durable *and* on its
+//! way, so an author's posts have one order everywhere.
+//!
+//! One an active author, made by [`super::authors::Authors`] and supervised by the `Node`; retired when
+//! idle. What waits for it is bounded there. It does not wait for one write before it begins the next:
+//! it begins those that came meanwhile, then settles them one by one, so that they share a commit. One
+//! that ends by a panic leaves its unfinished entries in the [`Watermark`]; the next begins with those.
+
+use super::instant::{Instant, Instants};
+use super::relays::Relays;
+use super::watermark::Watermark;
+use crate::model::cursor::Seq;
+use crate::model::id::{PostId, UserId};
+use crate::model::post::Content;
+use crate::model::timestamp::Timestamp;
+use crate::storage::{Appended, Deletion, Entry, IdempotencyKey, NewPost, Pending, Posts, StorageError};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What an author is told.
+pub enum AuthorMsg {
+    /// Post this.
+    Publish {
+        /// What it says.
+        content: Content,
+        /// The client's key.
+        key: Option<IdempotencyKey>,
+        /// Told what came of it.
+        reply: RpcReplyPort<Result<Appended, StorageError>>,
+    },
+    /// Delete this.
+    Delete {
+        /// Which post.
+        id: PostId,
+        /// Told what came of it.
+        reply: RpcReplyPort<Result<Deletion, StorageError>>,
+    },
+    /// Finish the write that was begun first.
+    Settle,
+    /// Bring what is durable and still on its way to the relay again.
+    Redrive,
+}
+
+/// The actor.
+pub struct Author;
+
+/// What an author is started with.
+pub struct AuthorArguments {
+    /// Who it is.
+    pub author: UserId,
+    /// Where posts become durable.
+    pub posts: Arc<dyn Posts>,
+    /// Where entries go from there.
+    pub relays: Arc<Relays>,
+    /// What is on its way.
+    pub watermark: Arc<Watermark>,
+    /// Where tests listen.
+    pub instants: Instants,
+}
+
+/// What an author knows.
+pub struct AuthorState {
+    arguments: AuthorArguments,
+    newest: Option<PostId>,
+    begun: VecDeque<Begun>,
+}
+
+/// A write that the store has been handed.
+enum Begun {
+    Publish(Pending<Appended>, RpcReplyPort<Result<Appended, StorageError>>),
+    Delete(Pending<Deletion>, RpcReplyPort<Result<Deletion, StorageError>>),
+}
+
+impl Actor for Author {
+    type Msg = AuthorMsg;
+    type State = AuthorState;
+    type Arguments = AuthorArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<AuthorMsg>,
+        arguments: AuthorArguments,
+    ) -> Result<AuthorState, ActorProcessingErr> {
+        let newest = arguments.posts.newest_id(arguments.author).await?;
+        // Before anything new: what the one before left behind.
+        arguments.redrive().await?;
+        Ok(AuthorState { arguments, newest, begun: VecDeque::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<AuthorMsg>,
+        message: AuthorMsg,
+        state: &mut AuthorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AuthorMsg::Publish { content, key, reply } => {
+                state.publish(content, key, reply);
+                myself.send_message(AuthorMsg::Settle)?;
+            }
+            AuthorMsg::Delete { id, reply } => {
+                let AuthorArguments { posts, author, .. } = &state.arguments;
+                let write = posts.delete(*author, id, Timestamp::now());
+                state.begun.push_back(Begun::Delete(write, reply));
+                myself.send_message(AuthorMsg::Settle)?;
+            }
+            AuthorMsg::Settle => state.settle().await,
+            // A store that cannot be read now is asked again by the courier.
+            AuthorMsg::Redrive => drop(state.arguments.redrive().await),
+        }
+        Ok(())
+    }
+}
+
+impl AuthorState {
+    fn publish(
+        &mut self,
+        content: Content,
+        key: Option<IdempotencyKey>,
+        reply: RpcReplyPort<Result<Appended, StorageError>>,
+    ) {
+        let created_at = Timestamp::now();
+        let id = PostId::after(self.newest, created_at);
+        self.newest = Some(id);
+        let AuthorArguments { posts, author, .. } = &self.arguments;
+        let write = posts.append(NewPost { id, author: *author, content, key, created_at });
+        self.begun.push_back(Begun::Publish(write, reply));
+    }
+
+    async fn settle(&mut self) {
+        match self.begun.pop_front() {
+            Some(Begun::Publish(write, reply)) => {
+                let result = write.await;
+                let entry = match &result {
+                    Ok(Appended::Stored(entry)) => Some(entry.clone()),
+                    _ => None,
+                };
+                self.arguments.send(entry).await;
+                let _ = reply.send(result);
+            }
+            Some(Begun::Delete(write, reply)) => {
+                let result = write.await;
+                let entry = match &result {
+                    Ok(Deletion::Done(entry)) => Some(entry.clone()),
+                    _ => None,
+                };
+                self.arguments.send(entry).await;
+                let _ = reply.send(result);
+            }
+            None => {}
+        }
+    }
+}
+
+impl AuthorArguments {
+    /// A durable entry goes on its way; its caller may be answered afterwards.
+    async fn send(&self, entry: Option<Entry>) {
+        let Some(entry) = entry else { return };
+        let Self { author, relays, watermark, instants, .. } = self;
+        instants.pass(Instant::Committed(*author)).await;
+        let seq = entry.seq;
+        relays.carry(entry).await;
+        watermark.answered(seq);
+    }
+
+    async fn redrive(&self) -> Result<(), StorageError> {
+        let Self { author, posts, relays, watermark, .. } = self;
+        let moving = watermark.moving_of(*author);
+        if moving.is_empty() {
+            return Ok(());
+        }
+        let entries = posts.entries(moving.clone()).await?;
+        // A post that was deleted since is told by its deletion alone.
+        let gone = |seq: &Seq| !entries.iter().any(|entry| entry.seq == *seq);
+        moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.release(*seq));
+        for entry in entries {
+            relays.carry(entry).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! All live state.
+//!
+//! ```text
+//! Node                 one a process: starts, supervises, restarts, drains
+//! ├── Relay × 4        by author: who follows whom here; pushes frames into outboxes
+//! ├── Author × n       by author, while active: ids, order, durability, hand-over to its relay
+//! └── Courier          redrives what did not finish, marks what did, sends events
+//!
+//! Session × n          one a connection, unlinked; owned by its socket's task
+//! ```
+//!
+//! What outlives an actor stands beside the tree: [`watermark`] (what is on its way), [`roster`] (who is
+//! connected), [`outbox`] (what a connection is still to be sent), the relays' queues.
+
+pub mod author;
+pub mod authors;
+pub mod courier;
+pub mod index;
+pub mod instant;
+pub mod node;
+pub mod outbox;
+pub mod relay;
+pub mod relays;
+pub mod roster;
+pub mod session;
+pub mod turns;
+pub mod watermark;

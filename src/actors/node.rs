@@ -1,0 +1,282 @@
+//! `Node`: the supervision tree of a process, its restart rules and its orderly stop.
+//!
+//! One a process, unsupervised. A relay that ends is started anew, and every session closed (1011), for
+//! the index is gone; a courier is started anew; an author is made again by its next post. Its mailbox
+//! holds the ends of its children and one tick.
+
+use super::authors::{self, Authors};
+use super::courier::{Courier, CourierArguments};
+use super::instant::Instants;
+use super::relays::Relays;
+use super::roster::Roster;
+use super::turns::Turns;
+use super::watermark::Watermark;
+use crate::events::sink::Sink;
+use crate::model::close::Close;
+use crate::model::timestamp::Timestamp;
+use crate::storage::{EntryObserver, Jobs, Posts, StorageError, Timelines, Upkeep};
+use crate::telemetry::metric;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Between two looks at what is idle, and at what the metrics show.
+const TICK: Duration = Duration::from_secs(5);
+/// Ticks between two sweeps of what has expired.
+const SWEEP_EVERY: u64 = 12;
+
+/// What the tree stands on.
+#[derive(Clone)]
+pub struct NodeArguments {
+    /// Posts.
+    pub posts: Arc<dyn Posts>,
+    /// What remains to be done.
+    pub jobs: Arc<dyn Jobs>,
+    /// The store's name.
+    pub timelines: Arc<dyn Timelines>,
+    /// What has expired.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// What is on its way; the store's writer has it too.
+    pub watermark: Arc<Watermark>,
+    /// Where events go, if anywhere.
+    pub sink: Option<Arc<Sink>>,
+    /// Where tests listen.
+    pub instants: Instants,
+}
+
+/// The tree, as the rest of the program sees it.
+pub struct NodeHandle {
+    /// Who is connected.
+    pub roster: Arc<Roster>,
+    /// The relays.
+    pub relays: Arc<Relays>,
+    /// The active authors.
+    pub authors: Arc<Authors>,
+    /// One at a time for each user.
+    pub turns: Arc<Turns>,
+    /// What is on its way.
+    pub watermark: Arc<Watermark>,
+    draining: AtomicBool,
+    actor: ActorRef<NodeMsg>,
+}
+
+/// How many actors of each kind live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Census {
+    /// Always one.
+    pub node: usize,
+    /// Connections.
+    pub session: usize,
+    /// Active authors.
+    pub author: usize,
+    /// Relays.
+    pub relay: usize,
+    /// Always one.
+    pub courier: usize,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its store cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An actor did not start.
+    #[error("an actor did not start: {0}")]
+    Spawn(#[from] Box<SpawnErr>),
+}
+
+impl NodeHandle {
+    /// Starts the tree; what a former run left unfinished is on its way again when it answers.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn start(arguments: NodeArguments) -> Result<Arc<Self>, NodeError> {
+        let NodeArguments { posts, jobs, timelines, upkeep, watermark, instants, .. } = arguments.clone();
+        watermark.reset(upkeep.head().await?);
+        for (seq, author) in jobs.undelivered().await? {
+            watermark.entering(seq, author);
+        }
+        let relays = Arc::new(Relays::new(watermark.clone(), timelines.store_name(), instants.clone()));
+        let authors = Arc::new(Authors::new(posts, relays.clone(), watermark.clone(), instants));
+        let roster = Arc::new(Roster::default());
+        let family = Family { arguments, relays, authors, roster };
+        let (actor, _) = Actor::spawn(None, Node, family.clone()).await.map_err(Box::new)?;
+        let Family { relays, authors, roster, .. } = family;
+        let draining = AtomicBool::new(false);
+        Ok(Arc::new(Self { roster, relays, authors, turns: Arc::default(), watermark, draining, actor }))
+    }
+
+    /// Whether it is leaving.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more sessions, and sends those that are here away, spread over `span`; at once where
+    /// nobody is connected.
+    pub async fn drain(&self, span: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.roster.send_away(span).await;
+    }
+
+    /// Ends every actor.
+    pub async fn stop(&self) {
+        // A tree that does not end in time is ended with the process.
+        let _ = self.actor.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+    }
+
+    /// How many actors live.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            node: 1,
+            session: self.roster.count(),
+            author: self.authors.count().0,
+            relay: self.relays.count(),
+            courier: 1,
+        }
+    }
+}
+
+/// What the node's actor is told.
+pub enum NodeMsg {
+    /// Look around.
+    Tick,
+}
+
+/// The actor.
+pub struct Node;
+
+/// Whom it supervises, and on what they stand.
+#[derive(Clone)]
+pub struct Family {
+    arguments: NodeArguments,
+    relays: Arc<Relays>,
+    authors: Arc<Authors>,
+    roster: Arc<Roster>,
+}
+
+/// What the node's actor knows.
+pub struct NodeState {
+    family: Family,
+    courier: ActorCell,
+    ticks: u64,
+}
+
+impl Actor for Node {
+    type Msg = NodeMsg;
+    type State = NodeState;
+    type Arguments = Family;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<NodeMsg>,
+        family: Family,
+    ) -> Result<NodeState, ActorProcessingErr> {
+        family.authors.supervise(myself.get_cell());
+        for seat in 0..family.relays.count() {
+            family.relays.start(seat, myself.get_cell()).await?;
+        }
+        let courier = family.start_courier(myself.get_cell()).await?;
+        myself.send_message(NodeMsg::Tick)?;
+        Ok(NodeState { family, courier, ticks: 0 })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<NodeMsg>,
+        NodeMsg::Tick: NodeMsg,
+        state: &mut NodeState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.family.authors.retire(authors::IDLE);
+        state.family.show_metrics();
+        if state.ticks.is_multiple_of(SWEEP_EVERY) {
+            state.family.sweep();
+        }
+        state.ticks += 1;
+        myself.send_after(TICK, || NodeMsg::Tick);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<NodeMsg>,
+        event: SupervisionEvent,
+        state: &mut NodeState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, error) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, Some(error)),
+            SupervisionEvent::ActorTerminated(cell, ..) => (cell, None),
+            _ => return Ok(()),
+        };
+        let family = &state.family;
+        if let Some(seat) = family.relays.seat_of(&cell) {
+            tracing::error!(?error, "a relay ended; its sessions come again");
+            family.relays.start(seat, myself.get_cell()).await?;
+            family.roster.close_all(Close::Internal);
+        } else if cell.get_id() == state.courier.get_id() {
+            tracing::error!(?error, "the courier ended; another begins");
+            state.courier = family.start_courier(myself.get_cell()).await?;
+        } else {
+            if let Some(error) = error {
+                tracing::error!(%error, "an author ended; its next post makes it again: {error}");
+            }
+            family.authors.ended(&cell);
+        }
+        Ok(())
+    }
+}
+
+impl Family {
+    async fn start_courier(&self, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+        let NodeArguments { jobs, watermark, sink, .. } = self.arguments.clone();
+        let arguments = CourierArguments { jobs, authors: self.authors.clone(), watermark, sink };
+        let (actor, _) = Actor::spawn_linked(None, Courier, arguments, supervisor).await?;
+        Ok(actor.get_cell())
+    }
+
+    fn show_metrics(&self) {
+        let (authors, waiting) = self.authors.count();
+        let (moving, oldest) = self.arguments.watermark.depth();
+        metrics::gauge!(metric::SESSIONS).set(self.roster.count() as f64);
+        metrics::gauge!(metric::ACTORS, "kind" => "session").set(self.roster.count() as f64);
+        metrics::gauge!(metric::ACTORS, "kind" => "author").set(authors as f64);
+        metrics::gauge!(metric::ACTORS, "kind" => "relay").set(self.relays.count() as f64);
+        metrics::gauge!(metric::ACTORS, "kind" => "courier").set(1.0);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "authors").set(waiting as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "relays").set(self.relays.waiting() as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "moving").set(moving as f64);
+        metrics::gauge!(metric::MOVING_SECONDS).set(oldest.as_secs_f64());
+        let jobs = self.arguments.jobs.clone();
+        tokio::spawn(async move {
+            // A store that cannot be read shows in its own metrics.
+            if let Ok(backlog) = jobs.backlog().await {
+                metrics::gauge!(metric::JOBS_WAITING, "kind" => "delivery").set(backlog.deliveries as f64);
+                metrics::gauge!(metric::JOBS_WAITING, "kind" => "event").set(backlog.events as f64);
+                metrics::gauge!(metric::DEAD_LETTERS).set(backlog.dead_letters as f64);
+                let age = backlog.oldest.map_or(0, |oldest| Timestamp::now().millis() - oldest.millis());
+                metrics::gauge!(metric::JOB_OLDEST_SECONDS).set(age.max(0) as f64 / 1000.0);
+            }
+        });
+    }
+
+    /// Sweeps what has expired, slice by slice, beside everything else.
+    fn sweep(&self) {
+        let upkeep = self.arguments.upkeep.clone();
+        tokio::spawn(async move {
+            loop {
+                match upkeep.sweep(Timestamp::now()).await {
+                    Ok(0) => break,
+                    Ok(rows) => tracing::debug!(rows, "swept {rows} expired rows"),
+                    Err(error) => {
+                        tracing::warn!(%error, "what has expired could not be swept: {error}");
+                        break;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! Who is connected: every connection of this node, by user, oldest first.
+
+use super::outbox::Outbox;
+use crate::model::close::Close;
+use crate::model::frame::ServerFrame;
+use crate::model::id::{ConnectionId, LoginId, UserId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// All connections. Its mutex is a std one: nothing awaits under it.
+#[derive(Default)]
+pub struct Roster {
+    users: Mutex<HashMap<UserId, Vec<Seat>>>,
+}
+
+struct Seat {
+    connection: ConnectionId,
+    login: LoginId,
+    outbox: Arc<Outbox>,
+}
+
+impl Roster {
+    /// A connection comes. With `most` others of the user there (0: no bound), the oldest is closed with 4409.
+    pub fn join(&self, user: UserId, login: LoginId, connection: ConnectionId, outbox: Arc<Outbox>, most: usize) {
+        let mut users = self.lock();
+        let seats = users.entry(user).or_default();
+        seats.push(Seat { connection, login, outbox });
+        let over = if most == 0 { 0 } else { seats.len().saturating_sub(most) };
+        let oldest: Vec<_> = seats.drain(..over).map(|seat| seat.outbox).collect();
+        drop(users);
+        oldest.iter().for_each(|outbox| outbox.close(Close::TakenOver));
+    }
+
+    /// A connection is gone.
+    pub fn leave(&self, user: UserId, connection: ConnectionId) {
+        let mut users = self.lock();
+        if let Some(seats) = users.get_mut(&user) {
+            seats.retain(|seat| seat.connection != connection);
+            if seats.is_empty() {
+                users.remove(&user);
+            }
+        }
+    }
+
+    /// A connection goes on under a newer login of its user.
+    pub fn renew(&self, user: UserId, connection: ConnectionId, login: LoginId) {
+        if let Some(seat) = self
+            .lock()
+            .get_mut(&user)
+            .and_then(|seats| seats.iter_mut().find(|seat| seat.connection == connection))
+        {
+            seat.login = login;
+        }
+    }
+
+    /// A user's connections.
+    pub fn connections(&self, user: UserId) -> Vec<ConnectionId> {
+        self.lock().get(&user).map(|seats| seats.iter().map(|seat| seat.connection).collect()).unwrap_or_default()
+    }
+
+    /// How many connections there are.
+    pub fn count(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// A login ended: its connections close with 4401.
+    pub fn end_login(&self, login: LoginId) {
+        self.close(|seat| seat.login == login, Close::Unauthorized);
+    }
+
+    /// Every connection closes.
+    pub fn close_all(&self, reason: Close) {
+        self.close(|_| true, reason);
+    }
+
+    /// Every connection is told to come back, and closes with 1012, spread evenly over `span`; each is
+    /// told to wait until the span is over, and a little more the later it would have been told.
+    pub async fn send_away(&self, span: Duration) {
+        let everybody: Vec<_> =
+            self.lock().values().flatten().map(|seat| seat.outbox.clone()).collect();
+        let (start, count) = (tokio::time::Instant::now(), everybody.len());
+        for (place, outbox) in everybody.into_iter().enumerate() {
+            let due = span.mul_f64(place as f64 / count as f64);
+            tokio::time::sleep_until(start + due).await;
+            let after = span - due + Duration::from_secs(1).mul_f64(place as f64 / count as f64);
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            outbox.say(ServerFrame::Reconnect { after_ms }.encode(None));
+            outbox.close(Close::Leaving);
+        }
+        self.close_all(Close::Leaving);
+    }
+
+    fn close(&self, which: impl Fn(&Seat) -> bool, reason: Close) {
+        let chosen: Vec<_> = self
+            .lock()
+            .values()
+            .flatten()
+            .filter(|seat| which(seat))
+            .map(|seat| seat.outbox.clone())
+            .collect();
+        chosen.iter().for_each(|outbox| outbox.close(reason));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Vec<Seat>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,285 @@
+//! `Session`: one WebSocket connection: who it is, what it missed, what its client says.
+//!
+//! It stands in the relays' index *before* it reads what it missed; what relays push meanwhile is held
+//! in its [`Outbox`] and follows the replay, less what that contained. So nobody falls between "too
+//! early for the live push" and "too late for the replay", and nothing is shown twice.
+//!
+//! Unlinked: thousands begin and end at once, and linking takes one lock. The connection's socket task
+//! owns it; when it ends, by a panic too, its socket closes with 1011 and its place in every table is
+//! given up. Its mailbox holds at most one message from the socket, which waits for the answer.
+
+use super::instant::{Instant, Instants};
+use super::outbox::Outbox;
+use super::relay;
+use super::relays::Relays;
+use super::roster::Roster;
+use super::turns::Turns;
+use super::watermark::{Start, Watermark};
+use crate::model::close::Close;
+use crate::model::cursor::{Cursor, Seq};
+use crate::model::frame::{ClientFrame, FrameError, ServerFrame};
+use crate::model::id::ConnectionId;
+use crate::model::secret::Secret;
+use crate::model::timestamp::Timestamp;
+use crate::model::user::Caller;
+use crate::storage::volatile::Revocations;
+use crate::storage::{Entry, Graph, Missed, StorageError, Timelines};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Frames that were not understood, in a row, after which a connection closes.
+const BAD_FRAMES: u32 = 10;
+
+/// Checks a newer token; answers whose it is, or in words for its client why it is refused.
+pub type Authenticate =
+    dyn Fn(Secret) -> Pin<Box<dyn Future<Output = Result<Caller, &'static str>> + Send>> + Send + Sync;
+
+/// What all sessions of a node stand on.
+pub struct SessionWorld {
+    /// What was missed.
+    pub timelines: Arc<dyn Timelines>,
+    /// Who is followed.
+    pub graph: Arc<dyn Graph>,
+    /// The relays.
+    pub relays: Arc<Relays>,
+    /// Who is connected.
+    pub roster: Arc<Roster>,
+    /// One at a time for each user.
+    pub turns: Arc<Turns>,
+    /// What is on its way.
+    pub watermark: Arc<Watermark>,
+    /// Which logins were ended.
+    pub revocations: Arc<dyn Revocations>,
+    /// Checks newer tokens.
+    pub authenticate: Box<Authenticate>,
+    /// Between protocol pings.
+    pub heartbeat: Duration,
+    /// Without a word from the client.
+    pub idle_timeout: Duration,
+    /// Connections a user may hold; 0 for no bound.
+    pub connections: usize,
+    /// Where tests listen.
+    pub instants: Instants,
+}
+
+/// What a session is told.
+pub enum SessionMsg {
+    /// Take your place, and send what was missed.
+    Begin,
+    /// The client sent a frame; answered with when the connection's token now expires.
+    Heard(Result<ClientFrame, FrameError>, RpcReplyPort<Timestamp>),
+}
+
+/// The actor.
+pub struct Session;
+
+/// What a session is started with.
+pub struct SessionArguments {
+    /// What it stands on.
+    pub world: Arc<SessionWorld>,
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Whose it is.
+    pub caller: Caller,
+    /// Where its frames go.
+    pub outbox: Arc<Outbox>,
+    /// What its client came with.
+    pub cursor: Option<Cursor>,
+    /// Where it begins without a cursor, taken before the client was answered.
+    pub start: Start,
+}
+
+/// What a session knows: its place in the tables, given up when this is dropped.
+pub struct SessionState {
+    world: Arc<SessionWorld>,
+    connection: ConnectionId,
+    caller: Caller,
+    outbox: Arc<Outbox>,
+    /// Until it has begun.
+    beginning: Option<Box<(Option<Cursor>, Start)>>,
+    bad_frames: u32,
+}
+
+impl Actor for Session {
+    type Msg = SessionMsg;
+    type State = SessionState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SessionMsg>,
+        arguments: SessionArguments,
+    ) -> Result<SessionState, ActorProcessingErr> {
+        let SessionArguments { world, connection, caller, outbox, cursor, start } = arguments;
+        world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
+        myself.send_message(SessionMsg::Begin)?;
+        let beginning = Some(Box::new((cursor, start)));
+        let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0 };
+        state.close_if_ended();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<SessionMsg>,
+        message: SessionMsg,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        // Boxed: what a handler holds across an await would sit in every idle session.
+        match message {
+            SessionMsg::Begin => {
+                if let Some(beginning) = state.beginning.take()
+                    && let Err(error) = Box::pin(state.begin(beginning.0, beginning.1)).await
+                {
+                    tracing::warn!(connection_id = %state.connection, %error, "a session could not begin: {error}");
+                    state.outbox.close(Close::Internal);
+                }
+            }
+            SessionMsg::Heard(frame, reply) => {
+                Box::pin(state.heard(frame)).await;
+                let _ = reply.send(state.caller.expires_at);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a session could not begin; its client comes again.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Relay(#[from] super::relays::RelayGone),
+}
+
+impl SessionState {
+    async fn begin(&mut self, cursor: Option<Cursor>, start: Start) -> Result<(), BeginError> {
+        let SessionWorld { timelines, instants, .. } = &*self.world;
+        let user = self.caller.user;
+        let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
+        self.enter().await?;
+        instants.pass(Instant::Entered(user)).await;
+
+        let missed = timelines.since(user, cursor.unwrap_or(came_with)).await?;
+        let (missed, loss) = match missed {
+            Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
+            entries => (entries, None),
+        };
+        instants.pass(Instant::Read(user)).await;
+
+        // Until the replay is whole, its frames carry the cursor that the client came with.
+        let promised = match loss {
+            None => cursor.unwrap_or(came_with),
+            Some(_) => came_with,
+        };
+        self.outbox.say(self.connected(cursor.map(|_| loss.is_none())).encode(Some(promised)));
+        if let Some(loss) = loss {
+            self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
+        }
+        let (mut entries, floor) = match missed {
+            Missed::Entries { entries, through } => (entries, through),
+            // Behind the mark lies what is on its way now; more than can be replayed never is.
+            Missed::Lost(loss) => {
+                self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
+                (Vec::new(), start.mark)
+            }
+        };
+        if cursor.is_none() {
+            entries.retain(|entry| start.is_new(entry.seq));
+        }
+        self.replay(&entries, promised, floor).await;
+        Ok(())
+    }
+
+    /// Takes its place in the relays' index, with whom its user follows now.
+    async fn enter(&self) -> Result<(), BeginError> {
+        let SessionWorld { graph, relays, turns, instants, .. } = &*self.world;
+        let user = self.caller.user;
+        instants.pass(Instant::Entering(user)).await;
+        let _turn = turns.of(user).await;
+        let mut followees = graph.followees(user).await?;
+        followees.push((user, Seq(0)));
+        relays.enter(self.connection, &self.outbox, followees).await?;
+        Ok(())
+    }
+
+    async fn replay(&self, entries: &[Entry], promised: Cursor, floor: Seq) {
+        for entry in entries {
+            if !self.outbox.say_when_room(relay::encode(entry, promised)).await {
+                return;
+            }
+            self.world.instants.pass(Instant::Replaying(self.caller.user)).await;
+        }
+        self.outbox.release(floor);
+    }
+
+    fn connected(&self, resumed: Option<bool>) -> ServerFrame<'static> {
+        ServerFrame::Connected {
+            connection_id: self.connection,
+            user_id: self.caller.user,
+            heartbeat_seconds: self.world.heartbeat.as_secs(),
+            idle_timeout_seconds: self.world.idle_timeout.as_secs(),
+            resumed,
+        }
+    }
+
+    async fn heard(&mut self, frame: Result<ClientFrame, FrameError>) {
+        self.world.instants.pass(Instant::Heard(self.caller.user)).await;
+        match frame {
+            Ok(ClientFrame::Ping) => {
+                self.bad_frames = 0;
+                self.outbox.say(ServerFrame::Pong {}.encode(None));
+            }
+            Ok(ClientFrame::Auth(token)) => {
+                self.bad_frames = 0;
+                self.renew(token).await;
+            }
+            Err(error) => {
+                self.refuse(error.code(), &error.to_string());
+                self.bad_frames += 1;
+                if self.bad_frames == BAD_FRAMES {
+                    self.outbox.close(Close::BadFrames);
+                }
+            }
+        }
+    }
+
+    /// The same user's newer token: the connection lives as long as that.
+    async fn renew(&mut self, token: Secret) {
+        match (self.world.authenticate)(token).await {
+            Ok(caller) if caller.user == self.caller.user => {
+                self.world.roster.renew(caller.user, self.connection, caller.login);
+                let expires_at = caller.expires_at;
+                self.caller = caller;
+                self.close_if_ended();
+                self.outbox.say(ServerFrame::Authenticated { expires_at }.encode(None));
+            }
+            Ok(_) => self.refuse("unauthorized", "the token is another user's"),
+            Err(detail) => self.refuse("unauthorized", detail),
+        }
+    }
+
+    /// A login may end between the check of its token and its place in the roster.
+    fn close_if_ended(&self) {
+        if self.world.revocations.is_revoked(self.caller.login) {
+            self.outbox.close(Close::Unauthorized);
+        }
+    }
+
+    fn refuse(&self, code: &'static str, detail: &str) {
+        self.outbox.say(ServerFrame::Error { code, detail }.encode(None));
+    }
+}
+
+impl Drop for SessionState {
+    fn drop(&mut self) {
+        // Does nothing where the connection is closing for another reason.
+        self.outbox.close(Close::Internal);
+        self.world.roster.leave(self.caller.user, self.connection);
+        self.world.relays.leave(self.connection);
+    }
+}

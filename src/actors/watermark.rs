@@ -1,0 +1,246 @@
+//! Which entries are on their way from their commit to the sockets, and hence up to where everything
+//! was sent: the low-water mark that cursors carry.
+//!
+//! An entry is entered by the store's writer before its commit shows it, so that no mark can pass an
+//! entry that somebody might already read; it leaves when every local follower's outbox has it. Posts
+//! of many authors overtake each other in between: the mark is the smallest of those that move, less one.
+
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use crate::storage::EntryObserver;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The entries on their way, and what follows from them.
+///
+/// Its mutex is a std one: nothing awaits under it, and each hold is a few map operations.
+#[derive(Default)]
+pub struct Watermark {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    moving: BTreeMap<Seq, Moving>,
+    /// The greatest number that was ever entered.
+    head: Seq,
+    /// Those that arrived and whose jobs are not marked done yet.
+    arrived: Vec<Seq>,
+}
+
+struct Moving {
+    author: UserId,
+    since: Instant,
+    /// Its 201 or 204 may be on its way to the client.
+    answered: bool,
+    /// How many still hold it: the relay, and each follow under way that may have to show it.
+    holds: u32,
+}
+
+/// Where a connection without a cursor begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Everything up to here has arrived.
+    pub mark: Seq,
+    /// The newest entry that was on its way.
+    pub head: Seq,
+    /// Those up to `head` that nobody had been told of: they are new to whoever comes now.
+    pub unanswered: Vec<Seq>,
+}
+
+impl Start {
+    /// Whether an entry counts as made after the connection came.
+    #[must_use]
+    pub fn is_new(&self, seq: Seq) -> bool {
+        seq > self.head || self.unanswered.contains(&seq)
+    }
+}
+
+impl Watermark {
+    /// A watermark of a store whose newest entry is `head`, nothing being on its way.
+    pub fn reset(&self, head: Seq) {
+        *self.lock() = State { head, ..State::default() };
+    }
+
+    /// Up to where everything has arrived.
+    pub fn mark(&self) -> Seq {
+        self.lock().mark_without(None)
+    }
+
+    /// The mark once `seq`, too, has arrived: what the frame of `seq` itself may promise.
+    pub fn mark_after(&self, seq: Seq) -> Seq {
+        self.lock().mark_without(Some(seq))
+    }
+
+    /// Where a connection that comes now, without a cursor, begins.
+    pub fn start(&self) -> Start {
+        let state = self.lock();
+        Start {
+            mark: state.mark_without(None),
+            head: state.head,
+            unanswered: state.moving.iter().filter(|(_, moving)| !moving.answered).map(|(seq, _)| *seq).collect(),
+        }
+    }
+
+    /// The change behind `seq` is being answered: who connects from now on came after it.
+    pub fn answered(&self, seq: Seq) {
+        if let Some(moving) = self.lock().moving.get_mut(&seq) {
+            moving.answered = true;
+        }
+    }
+
+    /// Since when an entry is on its way; none once it has arrived.
+    pub fn moving_since(&self, seq: Seq) -> Option<Instant> {
+        self.lock().moving.get(&seq).map(|moving| moving.since)
+    }
+
+    /// One more holds the entry back.
+    pub fn hold(&self, seq: Seq) {
+        if let Some(moving) = self.lock().moving.get_mut(&seq) {
+            moving.holds += 1;
+        }
+    }
+
+    /// One who held the entry has passed it on; with the last, it has arrived.
+    pub fn release(&self, seq: Seq) {
+        let mut state = self.lock();
+        if let Some(moving) = state.moving.get_mut(&seq) {
+            moving.holds -= 1;
+            if moving.holds == 0 {
+                state.moving.remove(&seq);
+                state.arrived.push(seq);
+            }
+        }
+    }
+
+    /// An author's entries that are on their way, in order.
+    pub fn moving_of(&self, author: UserId) -> Vec<Seq> {
+        let state = self.lock();
+        state.moving.iter().filter(|(_, moving)| moving.author == author).map(|(seq, _)| *seq).collect()
+    }
+
+    /// Authors with an entry that is on its way for longer than `patience`.
+    pub fn stalled(&self, patience: Duration) -> Vec<UserId> {
+        let mut authors: Vec<UserId> = self
+            .lock()
+            .moving
+            .values()
+            .filter(|moving| moving.since.elapsed() > patience)
+            .map(|moving| moving.author)
+            .collect();
+        authors.sort_unstable();
+        authors.dedup();
+        authors
+    }
+
+    /// Takes those that have arrived since the last call, to mark their jobs done.
+    pub fn take_arrived(&self) -> Vec<Seq> {
+        std::mem::take(&mut self.lock().arrived)
+    }
+
+    /// Gives back what [`Self::take_arrived`] took and could not be marked done.
+    pub fn put_back_arrived(&self, seqs: Vec<Seq>) {
+        self.lock().arrived.extend(seqs);
+    }
+
+    /// How many are on their way, and how long the oldest of them has been.
+    pub fn depth(&self) -> (usize, Duration) {
+        let state = self.lock();
+        let oldest = state.moving.values().next().map_or(Duration::ZERO, |moving| moving.since.elapsed());
+        (state.moving.len(), oldest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under this lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn mark_without(&self, seq: Option<Seq>) -> Seq {
+        let smallest = self.moving.keys().find(|moving| Some(**moving) != seq);
+        smallest.map_or(self.head, |smallest| Seq(smallest.0 - 1))
+    }
+}
+
+impl EntryObserver for Watermark {
+    fn entering(&self, seq: Seq, author: UserId) {
+        let mut state = self.lock();
+        state.head = state.head.max(seq);
+        let moving = Moving { author, since: Instant::now(), answered: false, holds: 1 };
+        state.moving.insert(seq, moving);
+    }
+
+    fn withdrawn(&self, seq: Seq) {
+        let mut state = self.lock();
+        state.moving.remove(&seq);
+        state.head = state.head.min(Seq(seq.0 - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Watermark;
+    use crate::model::cursor::Seq;
+    use crate::model::id::UserId;
+    use crate::storage::EntryObserver;
+
+    fn moving(seqs: &[u64]) -> Watermark {
+        let watermark = Watermark::default();
+        for seq in seqs {
+            watermark.entering(Seq(*seq), UserId::make());
+        }
+        watermark
+    }
+
+    #[test]
+    fn the_mark_stays_below_the_oldest_that_moves() {
+        let watermark = moving(&[1, 2, 3]);
+        assert_eq!(watermark.mark(), Seq(0));
+        watermark.release(Seq(2));
+        assert_eq!(watermark.mark(), Seq(0));
+        watermark.release(Seq(1));
+        assert_eq!(watermark.mark(), Seq(2));
+        watermark.release(Seq(3));
+        assert_eq!(watermark.mark(), Seq(3));
+    }
+
+    #[test]
+    fn a_frame_promises_its_own_entry_only_if_all_before_it_arrived() {
+        let watermark = moving(&[1, 2]);
+        assert_eq!(watermark.mark_after(Seq(2)), Seq(0));
+        assert_eq!(watermark.mark_after(Seq(1)), Seq(1));
+        watermark.release(Seq(1));
+        assert_eq!(watermark.mark_after(Seq(2)), Seq(2));
+    }
+
+    #[test]
+    fn an_entry_that_a_follow_holds_has_not_arrived() {
+        let watermark = moving(&[1]);
+        watermark.hold(Seq(1));
+        watermark.release(Seq(1));
+        assert_eq!(watermark.mark(), Seq(0));
+        assert!(watermark.take_arrived().is_empty());
+        watermark.release(Seq(1));
+        assert_eq!(watermark.take_arrived(), [Seq(1)]);
+    }
+
+    #[test]
+    fn what_was_answered_before_a_connection_came_is_not_new_to_it() {
+        let watermark = moving(&[1, 2, 3]);
+        watermark.answered(Seq(2));
+        let start = watermark.start();
+        assert_eq!((start.mark, start.head), (Seq(0), Seq(3)));
+        assert_eq!([1, 2, 3, 4].map(|seq| start.is_new(Seq(seq))), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_no_trace() {
+        let watermark = moving(&[1, 2, 3]);
+        watermark.withdrawn(Seq(3));
+        watermark.withdrawn(Seq(2));
+        watermark.release(Seq(1));
+        assert_eq!(watermark.mark(), Seq(1));
+    }
+}

@@ -1,0 +1,433 @@
+//! The composition root: the only file that names every concrete type.
+
+use crate::actors::instant::Instants;
+use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
+use crate::actors::roster::Roster;
+use crate::actors::session::SessionWorld;
+use crate::actors::watermark::Watermark;
+use crate::config::{Config, Role};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::events::sink::{Sink, SinkError};
+use crate::http::health::{HealthSource, metrics_router};
+use crate::http::listener::Listener;
+use crate::http::live::Live;
+use crate::http::live::socket::Bounds;
+use crate::http::tls::{Certificates, TlsError};
+use crate::http::{Edge, EdgeState, Serves, Settings, admin, router};
+use crate::identity::issuers::{IssuerConfig, Issuers};
+use crate::identity::keys::SigningKey;
+use crate::identity::passwords::Passwords;
+use crate::identity::tokens::Mint;
+use crate::identity::{Identity, IdentityError};
+use crate::model::id::LoginId;
+use crate::model::secret::Secret;
+use crate::service::account::{Account, AccountParts, LiveLogins};
+use crate::service::follow::{self, Follows};
+use crate::service::like::Likes;
+use crate::service::publish::Publish;
+use crate::service::timeline::Timeline;
+use crate::service::{ServiceError, Services};
+use crate::storage::circuit::CircuitState;
+use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
+use crate::storage::sqlite::{OpenError, Options, Store};
+use crate::storage::volatile::{Limits, Revocations, TimelineCache};
+use crate::storage::{Jobs, StorageError, Upkeep};
+use crate::telemetry::Metrics;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Calls that may read the store at once.
+const READERS: usize = 4;
+/// How long requests under way may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// Files that a process needs beside its connections.
+const SPARE_FILES: usize = 256;
+
+/// A server that is ready to serve.
+pub struct App {
+    node: Arc<NodeHandle>,
+    store: Store,
+    address: SocketAddr,
+    scheme: &'static str,
+    listener: Listener,
+    metrics_listener: Option<Listener>,
+    certificates: Option<Arc<Certificates>>,
+    admin: UnixListener,
+    drain: Duration,
+    /// Its lock is held as long as the server runs.
+    data_dir: DataDir,
+}
+
+/// Why a server does not start: one line for its operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A key or an issuer cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The sink of events cannot be used.
+    #[error("events_url: {0}")]
+    Sink(#[from] SinkError),
+    /// The actors did not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The database cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Recall(ServiceError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {what}: {error}")]
+    Listen {
+        /// Which.
+        what: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl App {
+    /// Opens the data folder, starts the actors and takes over the listener.
+    ///
+    /// # Errors
+    /// What is in the way, in one line.
+    pub async fn start(config: Config, listener: TcpListener, instants: Instants) -> Result<Self, StartError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let certificates = certificates(&config)?;
+        let watermark = Arc::new(Watermark::default());
+        let store = Store::open(Options {
+            file: data_dir.db(),
+            events: config.events_url.is_some(),
+            observer: watermark.clone(),
+            readers: READERS,
+        })?;
+        let sink = match &config.events_url {
+            Some(url) => Some(Arc::new(Sink::new(url.url().clone(), config.events_secret.clone())?)),
+            None => None,
+        };
+        let shared = Arc::new(store.clone());
+        let node = NodeHandle::start(NodeArguments {
+            posts: shared.clone(),
+            jobs: shared.clone(),
+            timelines: shared.clone(),
+            upkeep: shared.clone(),
+            watermark,
+            sink,
+            instants: instants.clone(),
+        })
+        .await?;
+
+        let volatile = Volatile::new(&config);
+        let account = Arc::new(Account::new(AccountParts {
+            identity: identity(&config, &data_dir)?,
+            store: shared.clone(),
+            revocations: volatile.revocations.clone(),
+            timelines: volatile.cache.clone(),
+            live: node.roster.clone(),
+        }));
+        account.recall_ended_logins().await.map_err(StartError::Recall)?;
+        let world = Arc::new(SessionWorld {
+            timelines: shared.clone(),
+            graph: shared.clone(),
+            relays: node.relays.clone(),
+            roster: node.roster.clone(),
+            turns: node.turns.clone(),
+            watermark: node.watermark.clone(),
+            revocations: volatile.revocations.clone(),
+            authenticate: authenticate(account.clone()),
+            heartbeat: config.heartbeat,
+            idle_timeout: config.idle_timeout,
+            connections: config.limit_connections.get() as usize,
+            instants: instants.clone(),
+        });
+        let services = services(&config, &node, &shared, volatile, account, instants);
+        let metrics = Metrics::install();
+        let edge = Edge::new(EdgeState {
+            services,
+            settings: settings(&config),
+            health: Arc::new(Health {
+                node: node.clone(),
+                store: store.clone(),
+                name: config.node_name.as_str().to_owned(),
+                role: config.role,
+            }),
+            live: Live {
+                node: node.clone(),
+                world,
+                bounds: Bounds {
+                    frames_per_second: config.limit_frames_per_second.get(),
+                    outbox_bytes: config.outbox_bytes,
+                },
+            },
+            metrics: metrics.clone(),
+        });
+
+        let listening = |what: &dyn std::fmt::Display| {
+            let what = what.to_string();
+            move |error| StartError::Listen { what, error }
+        };
+        let address = listener.local_addr().map_err(listening(&config.listen))?;
+        let connections = connections();
+        let listener = Listener::new(listener, certificates.clone(), router::router(edge), connections)
+            .map_err(listening(&address))?;
+        let metrics_listener = match config.metrics_listen {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics), SPARE_FILES / 4))
+                    .map_err(listening(&address))?,
+            ),
+            None => None,
+        };
+        let admin = admin::bind(&data_dir).map_err(listening(&data_dir.socket().display()))?;
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let drain = config.drain;
+        Ok(Self {
+            node,
+            store,
+            address,
+            scheme,
+            listener,
+            metrics_listener,
+            certificates,
+            admin,
+            drain,
+            data_dir,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its address as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Its actors.
+    #[must_use]
+    pub fn node(&self) -> Arc<NodeHandle> {
+        self.node.clone()
+    }
+
+    /// Serves until `shutdown`; then sends the clients away, lets requests end and closes the store.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
+        let Self { node, store, listener, metrics_listener, certificates, admin, drain, data_dir, .. } = self;
+        let (stop, stopped) = watch::channel(false);
+        let until_stopped = || {
+            let mut stopped = stopped.clone();
+            // The sender lives until all have been told.
+            async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+        };
+        let mut serving = JoinSet::new();
+        serving.spawn(listener.serve(until_stopped(), GRACE));
+        if let Some(listener) = metrics_listener {
+            serving.spawn(listener.serve(until_stopped(), GRACE));
+        }
+        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let operators = until_stopped();
+        serving.spawn(async move {
+            if let Err(error) = admin::serve(admin, jobs, upkeep, operators).await {
+                tracing::error!(%error, "operators' commands are no longer answered: {error}");
+            }
+        });
+        let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
+
+        shutdown.await;
+        tracing::info!("stopping: sending {} clients away", node.roster.count());
+        node.drain(drain).await;
+        stop.send_replace(true);
+        while serving.join_next().await.is_some() {}
+        node.stop().await;
+        if let Err(error) = store.close().await {
+            tracing::error!(%error, "the store did not close: {error}");
+        }
+        if let Some(hangups) = hangups {
+            hangups.abort();
+        }
+        drop(data_dir);
+        tracing::info!("stopped");
+    }
+}
+
+/// What need not survive.
+struct Volatile {
+    limits: Arc<dyn Limits>,
+    revocations: Arc<dyn Revocations>,
+    cache: Arc<dyn TimelineCache>,
+}
+
+impl Volatile {
+    fn new(config: &Config) -> Self {
+        let rates = Rates {
+            requests_per_second: config.limit_requests_per_second.get(),
+            request_burst: config.limit_request_burst.get(),
+            posts_per_minute: config.limit_posts_per_minute.get(),
+            address_requests_per_second: config.limit_address_requests_per_second.get(),
+            logins_per_minute: config.limit_logins_per_minute.get(),
+            registrations_per_hour: config.limit_registrations_per_hour.get(),
+        };
+        Self {
+            limits: Arc::new(Buckets::new(rates)),
+            revocations: Arc::new(RevokedLogins::default()),
+            cache: Arc::new(KeptPages::default()),
+        }
+    }
+}
+
+fn services(
+    config: &Config,
+    node: &NodeHandle,
+    store: &Arc<Store>,
+    volatile: Volatile,
+    account: Arc<Account>,
+    instants: Instants,
+) -> Services {
+    let Volatile { limits, cache, .. } = volatile;
+    Services {
+        account,
+        publish: Publish::new(store.clone(), node.authors.clone(), limits.clone(), cache.clone()),
+        follows: Follows::new(follow::Parts {
+            graph: store.clone(),
+            roster: node.roster.clone(),
+            relays: node.relays.clone(),
+            turns: node.turns.clone(),
+            cache: cache.clone(),
+            followees: u64::from(config.limit_followees.get()),
+            instants,
+        }),
+        likes: Likes::new(store.clone(), cache.clone()),
+        timeline: Timeline::new(store.clone(), cache),
+        limits,
+    }
+}
+
+fn identity(config: &Config, data_dir: &DataDir) -> Result<Identity, IdentityError> {
+    let key = match (&config.jwt_secret, &config.jwt_key_file) {
+        (Some(secret), _) => SigningKey::from_secret(secret)?,
+        (None, Some(file)) => SigningKey::open(file)?,
+        (None, None) => SigningKey::open_or_make(&data_dir.signing_key())?,
+    };
+    let issuers = config.jwt_issuers.iter().map(|issuer| IssuerConfig {
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        jwks: issuer.jwks.clone(),
+    });
+    Ok(Identity {
+        passwords: Passwords::start()?,
+        mint: Mint::new(key, config.access_token),
+        issuers: Issuers::new(issuers.collect())?,
+    })
+}
+
+fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, TlsError> {
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Ok(Some(Arc::new(Certificates::load(certificate, key)?))),
+        _ => Ok(None),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        serves: match config.role {
+            Role::All => Serves::All,
+            Role::Api => Serves::Api,
+            Role::Realtime => Serves::Realtime,
+        },
+        public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
+        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        tls: config.tls_cert.is_some(),
+        metrics_here: config.metrics_listen.is_none(),
+    }
+}
+
+/// As many connections as the limit of open files bears.
+fn connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(SPARE_FILES).max(SPARE_FILES / 4)
+}
+
+/// Lets a session check its client's newer token.
+fn authenticate(account: Arc<Account>) -> Box<crate::actors::session::Authenticate> {
+    Box::new(move |token: Secret| {
+        let account = account.clone();
+        Box::pin(async move {
+            account.authenticate(&token).await.map_err(|error| match error {
+                ServiceError::Unauthorized(detail) => detail,
+                // What else went wrong is not the client's to know.
+                _ => "the token cannot be checked now",
+            })
+        })
+    })
+}
+
+impl LiveLogins for Roster {
+    fn end_login(&self, login: LoginId) {
+        Self::end_login(self, login);
+    }
+}
+
+/// How the node is, for probes.
+struct Health {
+    node: Arc<NodeHandle>,
+    store: Store,
+    name: String,
+    role: Role,
+}
+
+impl HealthSource for Health {
+    fn ready(&self) -> Result<(), &'static str> {
+        let (writes, _) = self.store.circuits();
+        match (self.node.is_draining(), writes) {
+            (true, _) => Err("the node is leaving"),
+            (_, CircuitState::Open) => Err("the store cannot be written"),
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&self) -> Value {
+        let (writes, reads) = self.store.circuits();
+        let store = match (writes, reads) {
+            (CircuitState::Closed, CircuitState::Closed) => "ok",
+            (_, CircuitState::Closed) => "degraded",
+            _ => "unavailable",
+        };
+        json!({
+            "status": store,
+            "draining": self.node.is_draining(),
+            "dependencies": {"store": {
+                "state": store,
+                "circuit": writes.as_str(),
+                "read_circuit": reads.as_str(),
+            }},
+            "actors": self.node.census(),
+            "node": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "role": self.role.as_str(),
+        })
+    }
+}
+
+impl From<StorageError> for StartError {
+    fn from(error: StorageError) -> Self {
+        Self::Node(error.into())
+    }
+}

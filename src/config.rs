@@ -1,0 +1,152 @@
+//! Every setting of the server: its name, its default and its meaning, in the one table below.
+//!
+//! A setting comes from its flag (`--data-dir`), else its variable (`ROOST_DATA_DIR`), else the file of
+//! `--config` or `ROOST_CONFIG` (`data_dir`), else its default. No file is read that was not named. A
+//! setting that cannot be understood stops the start with one line that names it; nothing is guessed.
+
+mod setting;
+mod source;
+mod value;
+
+pub use setting::{Setting, example};
+pub use source::{ConfigError, Loaded, Sources};
+pub use value::{HttpUrl, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role};
+
+use crate::model::secret::Secret;
+use ipnet::IpNet;
+use setting::settings;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+settings! {
+    /// Address and port that it serves on; port 0 takes a free one.
+    listen: SocketAddr = (Ipv4Addr::LOCALHOST, 8080).into();
+    /// Address and port for /metrics alone, which is then not served on the main one.
+    metrics_listen: Option<SocketAddr> = None, such as "\"127.0.0.1:9090\"";
+    /// Folder of the database and the signing key; made where it is missing.
+    data_dir: PathBuf = PathBuf::from("./data");
+    /// What it serves: "api" is REST only, "realtime" sockets and streams only, "all" is both.
+    role: Role = Role::All;
+    /// Name of this node in logs, metrics and answers; without it, the host's name.
+    node_name: NodeName = NodeName::of_host(), such as "\"roost-1\"";
+
+    /// Key that signs tokens by HS256, of 32 bytes at least, for nodes that share it. Without it they are
+    /// signed by Ed25519.
+    jwt_secret: Option<Secret> = None, such as "\"at least thirty-two bytes of random text\"";
+    /// Ed25519 key (PKCS #8, PEM) that signs tokens; without it, the one in the data folder, made at first
+    /// start.
+    jwt_key_file: Option<PathBuf> = None, such as "\"/etc/roost/signing-key.pem\"";
+    /// Outside issuers whose tokens are taken: a list of {issuer, audience, jwks}, where jwks is a file or
+    /// a URL. As a variable or flag it is a JSON list.
+    jwt_issuers: Vec<OutsideIssuer> = Vec::new(),
+        such as "[{ issuer = \"https://id.example.com\", audience = \"roost\", jwks = \"https://id.example.com/jwks.json\" }]";
+
+    /// Certificate chain (PEM); with it and its key, everything is served over TLS. Read anew on SIGHUP.
+    tls_cert: Option<PathBuf> = None, such as "\"/etc/roost/cert.pem\"";
+    /// Private key of the certificate (PEM).
+    tls_key: Option<PathBuf> = None, such as "\"/etc/roost/key.pem\"";
+    /// Origins of pages that may call it from a browser (CORS); none but its own without it.
+    allowed_origins: Vec<Origin> = Vec::new(), such as "[\"https://app.example.com\"]";
+    /// Networks or addresses of proxies whose Forwarded or X-Forwarded-For is believed.
+    trusted_proxies: Vec<IpNet> = Vec::new(), such as "[\"10.0.0.0/8\", \"192.0.2.7\"]";
+    /// Address by which clients reach it, where that is not the one it listens on (behind a proxy).
+    public_url: Option<HttpUrl> = None, such as "\"https://roost.example.com\"";
+
+    /// Time between the pings on a WebSocket; two unanswered end it.
+    heartbeat as "heartbeat_seconds": Duration = Duration::from_secs(30);
+    /// Time without a text frame or ping from the client after which a WebSocket is closed.
+    idle_timeout as "idle_timeout_seconds": Duration = Duration::from_secs(600);
+    /// Time for which an access token is good.
+    access_token as "access_token_seconds": Duration = Duration::from_secs(3600);
+    /// Time over which clients are sent away when it stops.
+    drain as "drain_seconds": Duration = Duration::from_secs(30);
+
+    /// Where every change is sent as a CloudEvent by HTTP POST.
+    events_url: Option<HttpUrl> = None, such as "\"http://127.0.0.1:9000/events\"";
+    /// Key that signs what is sent there (HMAC-SHA256).
+    events_secret: Option<Secret> = None, such as "\"a shared secret\"";
+
+    /// What is logged: error, warn, info, debug or trace, or a filter such as "info,roost=debug".
+    log: LogFilter = LogFilter::default();
+
+    /// Requests a second that a user may make; 0 for no limit, as in all limits.
+    limit_requests_per_second: Limit = Limit::of(100);
+    /// Requests that a user may make at once, before that limit holds; with 0, a second's.
+    limit_request_burst: Limit = Limit::of(200);
+    /// Posts a minute that a user may make.
+    limit_posts_per_minute: Limit = Limit::of(10);
+    /// Requests without a token a second that an address may make.
+    limit_address_requests_per_second: Limit = Limit::of(100);
+    /// Logins and refreshes a minute that an address may try.
+    limit_logins_per_minute: Limit = Limit::of(20);
+    /// Registrations an hour that an address may try.
+    limit_registrations_per_hour: Limit = Limit::of(100);
+    /// Messages a second that a client may send over one WebSocket.
+    limit_frames_per_second: Limit = Limit::of(100);
+    /// Users whom one user may follow.
+    limit_followees: Limit = Limit::of(10_000);
+    /// WebSockets that one user may hold; one more closes the oldest.
+    limit_connections: Limit = Limit::of(100);
+    /// Bytes that may wait for one slow reader before its WebSocket is closed.
+    outbox_bytes: usize = 262_144;
+}
+
+impl Config {
+    /// What no setting can tell alone: pairs, and values too small to work.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let at_least = |name, enough: bool, least: &str| {
+            if enough {
+                Ok(())
+            } else {
+                Err((name, format!("must be at least {least}")))
+            }
+        };
+        let second = Duration::from_secs(1);
+        at_least("heartbeat_seconds", self.heartbeat >= second, "1")?;
+        at_least("idle_timeout_seconds", self.idle_timeout >= second, "1")?;
+        at_least("access_token_seconds", self.access_token >= second, "1")?;
+        // The longest frame (a post of 280 characters, all of them escaped) must fit several times.
+        at_least("outbox_bytes", self.outbox_bytes >= 16_384, "16384")?;
+        let strong = self
+            .jwt_secret
+            .as_ref()
+            .is_none_or(|secret| secret.expose().len() >= 32);
+        at_least("jwt_secret", strong, "32 bytes long")?;
+        let needs = |name, given: bool, other: &str, there: bool| {
+            if given && !there {
+                Err((name, format!("needs {other} as well")))
+            } else {
+                Ok(())
+            }
+        };
+        needs(
+            "tls_cert",
+            self.tls_cert.is_some(),
+            "tls_key",
+            self.tls_key.is_some(),
+        )?;
+        needs(
+            "tls_key",
+            self.tls_key.is_some(),
+            "tls_cert",
+            self.tls_cert.is_some(),
+        )?;
+        needs(
+            "events_secret",
+            self.events_secret.is_some(),
+            "events_url",
+            self.events_url.is_some(),
+        )?;
+        if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
+            return Err((
+                "jwt_secret",
+                "cannot be set together with jwt_key_file".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

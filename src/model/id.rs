@@ -1,0 +1,110 @@
+//! Ids: a type each, so that one is never taken for another. All are UUIDs, version 7 where made here.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A new id, version 7, from the current time.
+            #[must_use]
+            pub fn make() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// A user.
+    UserId
+);
+id!(
+    /// A post. Ids of one author grow: each is greater than the one before.
+    PostId
+);
+id!(
+    /// A follow: one user's reading of another.
+    FollowId
+);
+id!(
+    /// A like of a post.
+    LikeId
+);
+id!(
+    /// A login and everything that came of it by refreshing: a *family* of tokens, revoked as one.
+    LoginId
+);
+id!(
+    /// One WebSocket connection.
+    ConnectionId
+);
+id!(
+    /// A published change; the `id` of its CloudEvent.
+    EventId
+);
+
+impl PostId {
+    /// An id for the next post of an author whose newest is `newest`: version 7 of `now`, and at
+    /// least one millisecond later than the newest, whatever the clock says.
+    #[must_use]
+    pub fn after(newest: Option<Self>, now: super::timestamp::Timestamp) -> Self {
+        let floor = newest.map_or(0, |id| id.millis() + 1);
+        let millis = u64::try_from(now.millis()).unwrap_or(0).max(floor);
+        let random = *Uuid::new_v4().as_bytes();
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&random[6..]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
+    }
+
+    /// The milliseconds since 1970 that its first 48 bits say.
+    fn millis(self) -> u64 {
+        self.0.as_bytes()[..6]
+            .iter()
+            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PostId;
+    use crate::model::timestamp::Timestamp;
+
+    #[test]
+    fn ids_of_an_author_grow_though_the_clock_steps_back() {
+        let first = PostId::after(None, Timestamp::from_millis(1_000_000));
+        let second = PostId::after(Some(first), Timestamp::from_millis(400_000));
+        let third = PostId::after(Some(second), Timestamp::from_millis(2_000_000));
+        assert!(first < second && second < third);
+        assert_eq!(second.millis(), 1_000_001);
+        assert_eq!(third.millis(), 2_000_000);
+        assert_eq!(first.0.get_version_num(), 7);
+    }
+}

@@ -1,0 +1,15 @@
+//! The vocabulary: what everything else speaks of. No I/O, nothing of HTTP, SQL or actors.
+//!
+//! A value of one of these types has been checked: a `Content` is a post that may be stored, a
+//! `Username` a name that may be taken. Parsing is the only way to make one from outside.
+
+pub mod close;
+pub mod cursor;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod post;
+pub mod secret;
+pub mod social;
+pub mod timestamp;
+pub mod user;

@@ -1,0 +1,40 @@
+//! What the server tells of itself: log lines on stderr, metrics for Prometheus, and the ids that bind
+//! the lines of one request together.
+//!
+//! **Invariant:** no token, password, e-mail address or query string is ever a field here. Labels of
+//! metrics come from our own lists (routes, reasons, kinds), never from a client.
+
+pub mod metric;
+mod recorder;
+mod trace;
+
+pub use recorder::Metrics;
+pub use trace::{TraceId, request_span, trace_id_of};
+
+use crate::config::LogFilter;
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Sends log lines to stderr: JSON, one object a line, unless a person is looking. What was installed
+/// first stays; later calls change nothing (several servers may share a process in tests).
+pub fn install_logs(filter: &LogFilter) {
+    // The filter was checked when it was read; what it cannot say here, it could not there.
+    let filter = EnvFilter::try_new(filter.as_str()).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    // All spans of a line, not the innermost alone: a request's ids stand on the outermost.
+    let installed = if std::io::stderr().is_terminal() {
+        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init()
+    } else {
+        let lines = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(true)
+            .with_writer(std::io::stderr);
+        registry.with(lines).try_init()
+    };
+    // It can only fail because there is one already.
+    drop(installed);
+}

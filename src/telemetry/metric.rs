@@ -1,0 +1,51 @@
+//! The names of all metrics, with what each tells. Code names a metric by its constant, so that no name
+//! is spelled twice.
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Times in seconds, counted by bucket.
+    Seconds,
+}
+
+/// A metric's name, kind and meaning.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What it tells, for `# HELP`.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident: $kind:ident = $name:literal, $help:literal;)+) => {
+        $(#[doc = $help] pub const $constant: &str = concat!("roost_", $name);)+
+
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$(Metric { name: $constant, kind: Kind::$kind, help: $help }),+];
+    };
+}
+
+metrics! {
+    SESSIONS: Gauge = "sessions", "WebSockets that are open.";
+    DELIVERIES: Counter = "deliveries_total", "Frames of posts and deletions put on WebSockets, live.";
+    DELIVERY_SECONDS: Seconds = "delivery_seconds", "Time from the commit of a post to its frame on a WebSocket.";
+    CLOSES: Counter = "closes_total", "WebSockets that ended, by reason.";
+    JOBS_WAITING: Gauge = "jobs_waiting", "Jobs that are not done, by kind (delivery, event).";
+    JOB_OLDEST_SECONDS: Gauge = "job_oldest_seconds", "Age of the oldest job that is not done; 0 without one.";
+    MOVING_SECONDS: Gauge = "moving_seconds", "Age of the oldest entry between its commit and the last outbox; 0 without one.";
+    STORE_SECONDS: Seconds = "store_seconds", "Time of a call of the store, by operation (read, write).";
+    ACTORS: Gauge = "actors", "Actors that live, by kind.";
+    QUEUE_LENGTH: Gauge = "queue_length", "What waits in a bounded queue, by queue.";
+    HTTP_REQUESTS: Counter = "http_requests_total", "Requests answered, by route, method and status.";
+    HTTP_REQUEST_SECONDS: Seconds = "http_request_seconds", "Time from a request's head to its answer's, by route.";
+    DEAD_LETTERS: Gauge = "dead_letters", "Events that were given up and wait for an operator.";
+    EVENTS_SENT: Counter = "events_sent_total", "Tries to send an event, by outcome (accepted, failed, buried).";
+    CIRCUIT_OPEN: Gauge = "circuit_open", "1 while a dependency is not asked because it failed, by dependency.";
+}
