@@ -40,9 +40,7 @@ impl Audience {
     /// Nobody yet, heard by this many threads. Keeping cursors costs a search in each frame.
     pub fn new(threads: usize, board: Arc<Board>, keep_cursors: bool) -> Result<Self> {
         Ok(Self {
-            ears: (0..threads.max(1))
-                .map(|_| Ear::start())
-                .collect::<Result<_>>()?,
+            ears: (0..threads.max(1)).map(|_| Ear::start()).collect::<Result<_>>()?,
             listeners: Vec::new(),
             board,
             deaf: Arc::new(AtomicBool::new(false)),
@@ -60,8 +58,7 @@ impl Audience {
             deaf: Arc::clone(&self.deaf),
             keep_cursors: self.keep_cursors,
         };
-        self.listeners
-            .push(Arc::new(Listener::new(index, door, hearing)));
+        self.listeners.push(Arc::new(Listener::new(index, door, hearing)));
     }
 
     /// How many there are.
@@ -127,10 +124,7 @@ impl Audience {
 
     /// Each listener's standing.
     pub fn standings(&self) -> Vec<Standing> {
-        self.listeners
-            .iter()
-            .map(|listener| listener.standing())
-            .collect()
+        self.listeners.iter().map(|listener| listener.standing()).collect()
     }
 
     /// Waits until the tally says so; an error when `what` has not come by then.
@@ -174,10 +168,8 @@ struct Ear {
 
 impl Ear {
     fn start() -> Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(io_error("a listener's runtime"))?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(io_error("a listener's runtime"))?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
@@ -187,12 +179,7 @@ impl Ear {
                 let _ended = runtime.block_on(stopped);
             })
             .map_err(io_error("a listener's thread"))?;
-        Ok(Self {
-            runtime: handle,
-            heard: Arc::default(),
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { runtime: handle, heard: Arc::default(), stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -229,10 +216,7 @@ mod tests {
     }
 
     fn post(number: u32, cursor: &str) -> Vec<u8> {
-        let content = content(Mark {
-            sent_at: now(),
-            number,
-        });
+        let content = content(Mark { sent_at: now(), number });
         text(
             format!(r#"{{"type":"newPost","data":{{"content":"{content}"}},"cursor":"{cursor}"}}"#)
                 .as_bytes(),
@@ -270,26 +254,17 @@ mod tests {
         bytes.extend([0x89, 2, b'h', b'i']);
         let (start, end) = bytes.split_at(400);
         server.write_all(start).await.unwrap();
-        audience
-            .wait_for("the first post", PATIENCE, |tally| tally.delivered == 1)
-            .await
-            .unwrap();
+        audience.wait_for("the first post", PATIENCE, |tally| tally.delivered == 1).await.unwrap();
         assert_eq!(audience.standings()[0].missing, 2);
         server.write_all(end).await.unwrap();
         let mut answer = [0; 8];
         server.read_exact(&mut answer).await.unwrap();
         assert_eq!(answer.to_vec(), pong(b"hi"));
         server.write_all(&[0x88, 2, 0x0F, 0xA8]).await.unwrap();
-        audience
-            .wait_for("the end", PATIENCE, |tally| tally.ended() == 1)
-            .await
-            .unwrap();
+        audience.wait_for("the end", PATIENCE, |tally| tally.ended() == 1).await.unwrap();
 
         let tally = audience.tally();
-        assert_eq!(
-            (tally.delivered, tally.repeated, tally.disordered),
-            (3, 1, 1)
-        );
+        assert_eq!((tally.delivered, tally.repeated, tally.disordered), (3, 1, 1));
         assert_eq!(tally.ends.get("close 4008"), Some(&1));
         assert_eq!(tally.from_send.len(), 3);
         assert!(audience.standings()[0].whole_at.is_some());
@@ -300,62 +275,38 @@ mod tests {
     async fn a_listener_comes_back_with_the_last_cursor_that_it_heard() {
         let (listener, address) = listen().await;
         let mut audience = Audience::new(1, Arc::new(Board::new(2)), true).unwrap();
-        audience.add(Door::WebSocket {
-            token: "the-token".to_owned(),
-        });
+        audience.add(Door::WebSocket { token: "the-token".to_owned() });
 
-        let (first, (mut server, asked)) =
-            tokio::join!(audience.connect(0, address), accept(&listener));
+        let (first, (mut server, asked)) = tokio::join!(audience.connect(0, address), accept(&listener));
         first.unwrap();
         assert!(asked.starts_with("GET /ws HTTP/1.1\r\n"), "{asked}");
-        assert!(
-            asked.contains("Authorization: Bearer the-token\r\n"),
-            "{asked}"
-        );
-        server
-            .write_all(&text(br#"{"type":"connected","data":{},"cursor":"a"}"#))
-            .await
-            .unwrap();
+        assert!(asked.contains("Authorization: Bearer the-token\r\n"), "{asked}");
+        server.write_all(&text(br#"{"type":"connected","data":{},"cursor":"a"}"#)).await.unwrap();
         server.write_all(&post(0, "b+/=")).await.unwrap();
-        audience
-            .wait_for("the post", PATIENCE, |tally| tally.delivered == 1)
-            .await
-            .unwrap();
+        audience.wait_for("the post", PATIENCE, |tally| tally.delivered == 1).await.unwrap();
         assert_eq!(audience.tally().connected, 1);
 
         audience.set_deaf(true);
         server.write_all(&post(1, "unheard")).await.unwrap();
         drop(server);
-        audience
-            .wait_for("the end", PATIENCE, |tally| tally.ended() == 1)
-            .await
-            .unwrap();
+        audience.wait_for("the end", PATIENCE, |tally| tally.ended() == 1).await.unwrap();
         assert_eq!(audience.tally().delivered, 1);
         audience.set_deaf(false);
 
-        let (second, (_server, asked)) =
-            tokio::join!(audience.connect(0, address), accept(&listener));
+        let (second, (_server, asked)) = tokio::join!(audience.connect(0, address), accept(&listener));
         second.unwrap();
-        assert!(
-            asked.starts_with("GET /ws?cursor=b%2B%2F%3D HTTP/1.1\r\n"),
-            "{asked}"
-        );
+        assert!(asked.starts_with("GET /ws?cursor=b%2B%2F%3D HTTP/1.1\r\n"), "{asked}");
     }
 
     #[tokio::test]
     async fn a_refused_upgrade_is_an_error_that_shows_the_answer() {
         let (listener, address) = listen().await;
         let mut audience = Audience::new(1, Arc::new(Board::new(0)), false).unwrap();
-        audience.add(Door::WebSocket {
-            token: "spent".to_owned(),
-        });
+        audience.add(Door::WebSocket { token: "spent".to_owned() });
         let refuse = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_u8().await.unwrap();
-            stream
-                .write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":\"x\"}")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":\"x\"}").await.unwrap();
             stream
         };
         let (refused, _stream) = tokio::join!(audience.connect(0, address), refuse);

@@ -26,9 +26,7 @@ pub struct Mark {
 
 /// Nanoseconds of the Unix clock: the one clock that two processes share.
 pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// The content of a post: the mark, then filler up to [`CONTENT_LENGTH`].
@@ -52,10 +50,7 @@ pub fn find_mark(payload: &[u8]) -> Option<Mark> {
     let sent_at = number(digits.get(..STAMP_DIGITS)?)?;
     let rest = digits[STAMP_DIGITS..].strip_prefix(BETWEEN)?;
     let number = number(rest.get(..NUMBER_DIGITS)?)?;
-    Some(Mark {
-        sent_at,
-        number: u32::try_from(number).ok()?,
-    })
+    Some(Mark { sent_at, number: u32::try_from(number).ok()? })
 }
 
 /// Writes another mark over the one in a frame; the length stays the same.
@@ -75,9 +70,7 @@ fn marked(mark: Mark) -> String {
 
 fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+        digit.is_ascii_digit().then(|| value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
     })
 }
 
@@ -99,10 +92,7 @@ pub struct Board {
 impl Board {
     /// A board for at most this many posts.
     pub fn new(posts: usize) -> Self {
-        Self {
-            rows: (0..posts).map(|_| Row::default()).collect(),
-            next: AtomicU32::new(0),
-        }
+        Self { rows: (0..posts).map(|_| Row::default()).collect(), next: AtomicU32::new(0) }
     }
 
     /// The number of the next post to be sent.
@@ -132,9 +122,7 @@ impl Board {
 
     /// Whether the post got its 201.
     pub fn is_answered(&self, number: u32) -> bool {
-        self.rows
-            .get(number as usize)
-            .is_some_and(|row| row.answered_at.load(Ordering::Acquire) != 0)
+        self.rows.get(number as usize).is_some_and(|row| row.answered_at.load(Ordering::Acquire) != 0)
     }
 
     /// Deliveries that are missing of the answered posts in this range, each due this many times.
@@ -149,13 +137,11 @@ impl Board {
     /// Nanoseconds from the 201 to the last receipt, of each answered post in this range that
     /// somebody has; zero where the last receipt came first.
     pub fn last_after_answer(&self, numbers: std::ops::Range<u32>) -> impl Iterator<Item = u64> {
-        numbers
-            .filter_map(|number| self.rows.get(number as usize))
-            .filter_map(|row| {
-                let answered = row.answered_at.load(Ordering::Acquire);
-                let last = row.last_received_at.load(Ordering::Relaxed);
-                (answered != 0 && last != 0).then(|| last.saturating_sub(answered))
-            })
+        numbers.filter_map(|number| self.rows.get(number as usize)).filter_map(|row| {
+            let answered = row.answered_at.load(Ordering::Acquire);
+            let last = row.last_received_at.load(Ordering::Relaxed);
+            (answered != 0 && last != 0).then(|| last.saturating_sub(answered))
+        })
     }
 }
 
@@ -163,10 +149,7 @@ impl Board {
 mod tests {
     use super::{Board, CONTENT_LENGTH, Mark, content, find_mark, replace_mark};
 
-    const MARK: Mark = Mark {
-        sent_at: 1_767_398_400_123_456_789,
-        number: 4_000_000_001,
-    };
+    const MARK: Mark = Mark { sent_at: 1_767_398_400_123_456_789, number: 4_000_000_001 };
 
     #[test]
     fn a_mark_survives_the_frame_and_the_content_has_its_length() {
@@ -181,10 +164,7 @@ mod tests {
     fn a_replaced_mark_leaves_the_length() {
         let mut frame = format!(r#"{{"content":"{}"}}"#, content(MARK)).into_bytes();
         let length = frame.len();
-        let other = Mark {
-            sent_at: 7,
-            number: 9,
-        };
+        let other = Mark { sent_at: 7, number: 9 };
         replace_mark(&mut frame, other);
         assert_eq!(find_mark(&frame), Some(other));
         assert_eq!(frame.len(), length);
@@ -192,12 +172,7 @@ mod tests {
 
     #[test]
     fn a_frame_without_a_mark_has_none() {
-        for payload in [
-            &b""[..],
-            b"{\"content\":\"hello\"}",
-            b"\"t=12",
-            b"\"t=123456789012345678x n=0",
-        ] {
+        for payload in [&b""[..], b"{\"content\":\"hello\"}", b"\"t=12", b"\"t=123456789012345678x n=0"] {
             assert_eq!(find_mark(payload), None);
         }
     }

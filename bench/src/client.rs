@@ -57,11 +57,7 @@ pub struct Caller {
 impl Caller {
     /// A client that connects at its first call.
     pub fn new(server: SocketAddr) -> Self {
-        Self {
-            server,
-            host: server.to_string(),
-            sender: None,
-        }
+        Self { server, host: server.to_string(), sender: None }
     }
 
     /// Calls and reads the whole answer, whatever its status.
@@ -81,11 +77,7 @@ impl Caller {
             }
             Err(_) => {
                 self.sender = None;
-                Err(call_error(
-                    &method,
-                    path,
-                    format!("no answer within {PATIENCE:?}"),
-                ))
+                Err(call_error(&method, path, format!("no answer within {PATIENCE:?}")))
             }
         }
     }
@@ -100,9 +92,7 @@ impl Caller {
         body: Option<String>,
     ) -> Result<T> {
         let call = format!("{method} {path}");
-        self.call(method, path, token, body)
-            .await?
-            .json(status, &call)
+        self.call(method, path, token, body).await?.json(status, &call)
     }
 
     async fn exchange(
@@ -112,10 +102,7 @@ impl Caller {
         token: Option<&str>,
         body: Option<String>,
     ) -> std::result::Result<Answer, String> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, &self.host);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -126,17 +113,9 @@ impl Caller {
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| error.to_string())?;
         let sender = self.connected().await?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?
-            .to_bytes();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         Ok(Answer { status, body })
     }
 
@@ -146,22 +125,15 @@ impl Caller {
             None => false,
         };
         if !alive {
-            let stream = TcpStream::connect(self.server)
-                .await
-                .map_err(|error| error.to_string())?;
-            stream
-                .set_nodelay(true)
-                .map_err(|error| error.to_string())?;
-            let (sender, connection) = handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| error.to_string())?;
+            let stream = TcpStream::connect(self.server).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let (sender, connection) =
+                handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
             // Its errors come to the sender as well.
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
-        self.sender
-            .as_mut()
-            .ok_or_else(|| "not connected".to_owned())
+        self.sender.as_mut().ok_or_else(|| "not connected".to_owned())
     }
 }
 
@@ -171,8 +143,5 @@ pub fn start_of(body: &[u8]) -> String {
 }
 
 fn call_error(method: &Method, path: &str, reason: String) -> Error {
-    Error::Call {
-        call: format!("{method} {path}"),
-        reason,
-    }
+    Error::Call { call: format!("{method} {path}"), reason }
 }

@@ -48,10 +48,7 @@ impl Floor {
             answers: BufReader::new(answers),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         };
-        floor.address = floor
-            .answer()?
-            .parse()
-            .map_err(|_| floor.process.failed("named no address"))?;
+        floor.address = floor.answer()?.parse().map_err(|_| floor.process.failed("named no address"))?;
         Ok(floor)
     }
 
@@ -78,9 +75,7 @@ impl Floor {
 
     fn answer(&mut self) -> Result<String> {
         let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .map_err(io_error("hearing the floor"))?;
+        self.answers.read_line(&mut line).map_err(io_error("hearing the floor"))?;
         Ok(line.trim_end().to_owned())
     }
 }
@@ -102,10 +97,7 @@ pub struct Order {
 
 /// A frame of the contract's shape, for a floor that is run without Roost.
 pub fn frame_by_contract() -> String {
-    let content = content(Mark {
-        sent_at: 0,
-        number: 0,
-    });
+    let content = content(Mark { sent_at: 0, number: 0 });
     format!(
         r#"{{"type":"newPost","data":{{"id":"019b8f0a-7c00-7000-8000-000000000001","user_id":"019b8f0a-7c00-7000-8000-000000000002","content":"{content}","author":{{"id":"019b8f0a-7c00-7000-8000-000000000002","username":"author-0"}},"likes_count":0,"created_at":"2026-01-03T00:00:00.123Z"}},"cursor":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#
     )
@@ -113,9 +105,7 @@ pub fn frame_by_contract() -> String {
 
 /// The process itself: prints its address, then obeys one order a line until its input ends.
 pub async fn serve() -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .map_err(io_error("listening"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io_error("listening"))?;
     println!("{}", listener.local_addr().map_err(io_error("listening"))?);
     let (frames, _) = broadcast::channel::<Bytes>(BACKLOG);
     let (seated, mut seats) = watch::channel(0_usize);
@@ -132,11 +122,7 @@ pub async fn serve() -> Result<()> {
     Ok(())
 }
 
-async fn accept(
-    listener: TcpListener,
-    frames: broadcast::Sender<Bytes>,
-    seated: watch::Sender<usize>,
-) {
+async fn accept(listener: TcpListener, frames: broadcast::Sender<Bytes>, seated: watch::Sender<usize>) {
     while let Ok((stream, _)) = listener.accept().await {
         if stream.set_nodelay(true).is_ok() {
             tokio::spawn(write(stream, frames.subscribe()));
@@ -160,10 +146,7 @@ async fn publish(order: &Order, frames: &broadcast::Sender<Bytes>) {
     let mut text = order.text.clone().into_bytes();
     for turn in 0..order.posts {
         sleep_until(start + Duration::from_secs_f64(f64::from(turn) / order.rate)).await;
-        let mark = Mark {
-            sent_at: now(),
-            number: order.first + turn,
-        };
+        let mark = Mark { sent_at: now(), number: order.first + turn };
         replace_mark(&mut text, mark);
         // Nobody subscribed is nobody connected.
         let _sent = frames.send(Bytes::from(frame::text(&text)));
@@ -198,12 +181,6 @@ mod tests {
         let text = frame_by_contract();
         let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(frame["type"], "newPost");
-        assert_eq!(
-            find_mark(text.as_bytes()),
-            Some(Mark {
-                sent_at: 0,
-                number: 0
-            })
-        );
+        assert_eq!(find_mark(text.as_bytes()), Some(Mark { sent_at: 0, number: 0 }));
     }
 }

@@ -97,13 +97,8 @@ fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
         return Err(Malformed("masked"));
     }
     Ok(match second & 0x7F {
-        126 => rest
-            .first_chunk::<2>()
-            .map(|length| (4, usize::from(u16::from_be_bytes(*length)))),
-        127 => match rest
-            .first_chunk::<8>()
-            .map(|length| u64::from_be_bytes(*length))
-        {
+        126 => rest.first_chunk::<2>().map(|length| (4, usize::from(u16::from_be_bytes(*length)))),
+        127 => match rest.first_chunk::<8>().map(|length| u64::from_be_bytes(*length)) {
             Some(length) if length > 1 << 20 => return Err(Malformed("over 1 MiB")),
             Some(length) => Some((10, length as usize)),
             None => None,
@@ -115,9 +110,7 @@ fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
 fn frame(opcode: u8, payload: &[u8]) -> Result<Frame<'_>, Malformed> {
     match opcode {
         1 => Ok(Frame::Text(payload)),
-        8 => Ok(Frame::Close(
-            payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
-        )),
+        8 => Ok(Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)))),
         9 => Ok(Frame::Ping(payload)),
         10 => Ok(Frame::Pong),
         _ => Err(Malformed("opcode")),
@@ -167,10 +160,8 @@ mod tests {
             assert_eq!(frames, whole, "cut at {cut}");
         }
         let mut reader = FrameReader::default();
-        let frames: Vec<String> = bytes
-            .iter()
-            .flat_map(|byte| read(&mut reader, &[*byte]).unwrap())
-            .collect();
+        let frames: Vec<String> =
+            bytes.iter().flat_map(|byte| read(&mut reader, &[*byte]).unwrap()).collect();
         assert_eq!(frames, whole, "byte by byte");
         assert!(reader.rest.is_empty(), "nothing is kept of whole frames");
     }
@@ -198,10 +189,7 @@ mod tests {
             (&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0], "over 1 MiB"),
         ];
         for (bytes, why) in cases {
-            assert_eq!(
-                read(&mut FrameReader::default(), bytes),
-                Err(Malformed(why))
-            );
+            assert_eq!(read(&mut FrameReader::default(), bytes), Err(Malformed(why)));
         }
     }
 

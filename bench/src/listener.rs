@@ -76,10 +76,7 @@ struct State {
 
 impl Default for Heard {
     fn default() -> Self {
-        Self {
-            tally: Tally::default(),
-            buffer: vec![0; BUFFER],
-        }
+        Self { tally: Tally::default(), buffer: vec![0; BUFFER] }
     }
 }
 
@@ -107,10 +104,7 @@ impl Listener {
     /// From now on its [`Standing`] counts the posts of this range.
     pub fn watch(&self, numbers: Range<u32>) {
         let mut state = lock(&self.state);
-        let missing = numbers
-            .clone()
-            .filter(|number| !state.seen.has(*number))
-            .count();
+        let missing = numbers.clone().filter(|number| !state.seen.has(*number)).count();
         state.watched = numbers;
         state.missing = missing as u32;
         state.whole_at = (missing == 0).then(now);
@@ -119,10 +113,7 @@ impl Listener {
     /// Where it stands with the watched posts.
     pub fn standing(&self) -> Standing {
         let state = lock(&self.state);
-        Standing {
-            missing: state.missing,
-            whole_at: state.whole_at,
-        }
+        Standing { missing: state.missing, whole_at: state.whole_at }
     }
 
     /// Reads until the connection ends.
@@ -138,9 +129,7 @@ impl Listener {
                 }
                 pongs.clear();
             }
-            end = poll_fn(|context| self.poll_read(&mut stream, &mut pongs, context))
-                .await
-                .err();
+            end = poll_fn(|context| self.poll_read(&mut stream, &mut pongs, context)).await.err();
         }
         let end = end.unwrap_or_default();
         *lock(&self.hearing.heard).tally.ends.entry(end).or_default() += 1;
@@ -166,12 +155,7 @@ impl Listener {
         })
     }
 
-    fn take(
-        &self,
-        tally: &mut Tally,
-        bytes: &[u8],
-        pongs: &mut Vec<u8>,
-    ) -> std::result::Result<(), String> {
+    fn take(&self, tally: &mut Tally, bytes: &[u8], pongs: &mut Vec<u8>) -> std::result::Result<(), String> {
         let at = now();
         let mut state = lock(&self.state);
         let State { frames, .. } = &mut *state;
@@ -234,9 +218,7 @@ impl Listener {
         let answered_at = self.hearing.board.received(mark.number, at);
         let since_answer = answered_at.map_or(0, |answered| at.saturating_sub(answered));
         tally.from_answer.saturating_record(since_answer / 1_000);
-        tally
-            .from_send
-            .saturating_record(at.saturating_sub(mark.sent_at) / 1_000);
+        tally.from_send.saturating_record(at.saturating_sub(mark.sent_at) / 1_000);
         if tally.sample.is_none() {
             tally.sample = Some(payload.to_vec());
         }
@@ -273,9 +255,7 @@ fn frame_type(payload: &[u8]) -> &[u8] {
 fn frame_cursor(payload: &[u8]) -> Option<&str> {
     let at = memchr::memmem::rfind(payload, b"\"cursor\":\"");
     let value = value_after(payload, at, 10);
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|cursor| !cursor.is_empty())
+    std::str::from_utf8(value).ok().filter(|cursor| !cursor.is_empty())
 }
 
 fn value_after(payload: &[u8], key: Option<usize>, key_length: usize) -> &[u8] {

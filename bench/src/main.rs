@@ -77,26 +77,14 @@ enum Scenario {
 }
 
 /// The order in which `all` runs them.
-const ALL: [&str; 7] = [
-    "fanout",
-    "saturate",
-    "idle",
-    "reconnect",
-    "publish",
-    "rest",
-    "timeline",
-];
+const ALL: [&str; 7] = ["fanout", "saturate", "idle", "reconnect", "publish", "rest", "timeline"];
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let served = matches!(command_line.scenario, Scenario::FloorServer);
     // The floor has the threads that Roost has. The scenarios publish from one thread; who listens has
     // threads of its own.
-    let mut builder = if served {
-        Builder::new_multi_thread()
-    } else {
-        Builder::new_current_thread()
-    };
+    let mut builder = if served { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     let outcome = builder
         .enable_all()
         .build()
@@ -147,10 +135,7 @@ async fn all(settings: &Settings) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Error::Refused(format!(
-        "did not run: {}",
-        failed.join(", ")
-    )))
+    Err(Error::Refused(format!("did not run: {}", failed.join(", "))))
 }
 
 async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> Result<Report> {
@@ -176,10 +161,7 @@ fn settle(command_line: &CommandLine) -> Result<Settings> {
         .map_err(io_error(format!("making {}", command_line.out.display())))?;
     let own = std::env::current_exe().map_err(io_error("our own executable"))?;
     Ok(Settings {
-        server: command_line
-            .server
-            .clone()
-            .unwrap_or_else(|| own.with_file_name("roost")),
+        server: command_line.server.clone().unwrap_or_else(|| own.with_file_name("roost")),
         out: command_line.out.clone(),
         ears: command_line.ears,
     })

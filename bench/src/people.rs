@@ -56,27 +56,13 @@ pub async fn register(
                 "username": format!("{prefix}-{index}"),
                 "password": "a bench of 1!",
             });
-            let answer: Registered = caller
-                .expect(
-                    201,
-                    Method::POST,
-                    "/auth/register",
-                    None,
-                    Some(body.to_string()),
-                )
-                .await?;
-            made.push((
-                index,
-                Person {
-                    id: answer.user.id,
-                    token: answer.token,
-                },
-            ));
+            let answer: Registered =
+                caller.expect(201, Method::POST, "/auth/register", None, Some(body.to_string())).await?;
+            made.push((index, Person { id: answer.user.id, token: answer.token }));
             bar.inc(1);
         }
     });
-    let mut people: Vec<(usize, Person)> =
-        try_join_all(work).await?.into_iter().flatten().collect();
+    let mut people: Vec<(usize, Person)> = try_join_all(work).await?.into_iter().flatten().collect();
     people.sort_by_key(|(index, _)| *index);
     Ok(people.into_iter().map(|(_, person)| person).collect())
 }
@@ -99,9 +85,7 @@ pub async fn follow(
         let mut caller = Caller::new(server);
         while let Some((follower, author)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let path = format!("/users/{}/follow", author.id);
-            let answer = caller
-                .call(Method::POST, &path, Some(&follower.token), None)
-                .await?;
+            let answer = caller.call(Method::POST, &path, Some(&follower.token), None).await?;
             if answer.status != 201 {
                 return Err(Error::Answer {
                     call: format!("POST {path}"),

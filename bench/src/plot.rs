@@ -10,9 +10,8 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
-const COLOURS: [&str; 8] = [
-    "#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#64473a", "#787774", "#d44c47",
-];
+const COLOURS: [&str; 8] =
+    ["#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#64473a", "#787774", "#d44c47"];
 
 /// Lines over two axes.
 #[derive(Debug, Serialize)]
@@ -74,10 +73,7 @@ impl Axis {
     }
 
     fn new(label: &str, scale: Scale) -> Self {
-        Self {
-            label: label.to_owned(),
-            scale,
-        }
+        Self { label: label.to_owned(), scale }
     }
 
     /// The places of the ends and of the ticks, with their labels.
@@ -86,20 +82,15 @@ impl Axis {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if values.is_empty() {
-            return Ticks {
-                low: 0.0,
-                high: 1.0,
-                marks: Vec::new(),
-            };
+            return Ticks { low: 0.0, high: 1.0, marks: Vec::new() };
         }
         if self.scale == Scale::Linear {
             return linear_ticks(high);
         }
         let low = low.floor();
         let high = high.ceil().max(low + 1.0);
-        let marks = (low as i32..=high as i32)
-            .map(|power| (f64::from(power), self.label_of(power)))
-            .collect();
+        let marks =
+            (low as i32..=high as i32).map(|power| (f64::from(power), self.label_of(power))).collect();
         Ticks { low, high, marks }
     }
 
@@ -139,33 +130,17 @@ fn linear_ticks(high: f64) -> Ticks {
         .unwrap_or(power * 10.0);
     let count = (high / step).ceil() as i32;
     let label = |value: f64| {
-        let decimals = if step >= 1.0 {
-            0
-        } else {
-            (-step.log10()).ceil() as usize
-        };
+        let decimals = if step >= 1.0 { 0 } else { (-step.log10()).ceil() as usize };
         format!("{value:.decimals$}")
     };
-    let marks = (0..=count)
-        .map(|index| f64::from(index) * step)
-        .map(|value| (value, label(value)))
-        .collect();
-    Ticks {
-        low: 0.0,
-        high: f64::from(count) * step,
-        marks,
-    }
+    let marks = (0..=count).map(|index| f64::from(index) * step).map(|value| (value, label(value))).collect();
+    Ticks { low: 0.0, high: f64::from(count) * step, marks }
 }
 
 impl Plot {
     /// A plot without lines yet.
     pub fn new(title: &str, x: Axis, y: Axis) -> Self {
-        Self {
-            title: title.to_owned(),
-            x,
-            y,
-            lines: Vec::new(),
-        }
+        Self { title: title.to_owned(), x, y, lines: Vec::new() }
     }
 
     /// The plot as an SVG document.
@@ -173,13 +148,10 @@ impl Plot {
         let points = || self.lines.iter().flat_map(|line| line.points.iter());
         let x_ticks = self.x.ticks(points().map(|point| point.0));
         let y_ticks = self.y.ticks(points().map(|point| point.1));
-        let across = |place: f64| {
-            LEFT + (place - x_ticks.low) / (x_ticks.high - x_ticks.low) * (WIDTH - LEFT - RIGHT)
-        };
+        let across =
+            |place: f64| LEFT + (place - x_ticks.low) / (x_ticks.high - x_ticks.low) * (WIDTH - LEFT - RIGHT);
         let up = |place: f64| {
-            HEIGHT
-                - BOTTOM
-                - (place - y_ticks.low) / (y_ticks.high - y_ticks.low) * (HEIGHT - TOP - BOTTOM)
+            HEIGHT - BOTTOM - (place - y_ticks.low) / (y_ticks.high - y_ticks.low) * (HEIGHT - TOP - BOTTOM)
         };
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
@@ -225,13 +197,7 @@ impl Plot {
             let places: Vec<String> = line
                 .points
                 .iter()
-                .map(|(x, y)| {
-                    format!(
-                        "{:.1},{:.1}",
-                        across(self.x.place(*x)),
-                        up(self.y.place(*y))
-                    )
-                })
+                .map(|(x, y)| format!("{:.1},{:.1}", across(self.x.place(*x)), up(self.y.place(*y))))
                 .collect();
             let _written = writeln!(
                 svg,
@@ -265,24 +231,12 @@ mod tests {
         });
         let svg = plot.svg();
         assert!(svg.contains("a &lt; b") && svg.contains("99.9 %"));
-        let points = svg
-            .split("points=\"")
-            .nth(1)
-            .unwrap()
-            .split('"')
-            .next()
-            .unwrap();
+        let points = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(points.split(' ').count(), 4);
         for point in points.split(' ') {
             let (x, y) = point.split_once(',').unwrap();
-            assert!(
-                (0.0..=800.0).contains(&x.parse::<f64>().unwrap()),
-                "{point}"
-            );
-            assert!(
-                (0.0..=460.0).contains(&y.parse::<f64>().unwrap()),
-                "{point}"
-            );
+            assert!((0.0..=800.0).contains(&x.parse::<f64>().unwrap()), "{point}");
+            assert!((0.0..=460.0).contains(&y.parse::<f64>().unwrap()), "{point}");
         }
     }
 

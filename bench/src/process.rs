@@ -65,11 +65,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .map_err(io_error(format!("starting {}", program.display())))?;
-        Ok(Self {
-            child,
-            program: program.to_owned(),
-            log: log.to_owned(),
-        })
+        Ok(Self { child, program: program.to_owned(), log: log.to_owned() })
     }
 
     /// Its process id.
@@ -126,9 +122,7 @@ impl Process {
     /// SIGTERM, and waits until it has stopped in order; a process that does not is an error.
     pub async fn stop(&mut self, patience: Duration) -> Result<()> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM)
-            .map_err(io::Error::from)
-            .map_err(io_error("SIGTERM"))?;
+        kill_process(pid, Signal::TERM).map_err(io::Error::from).map_err(io_error("SIGTERM"))?;
         let deadline = tokio::time::Instant::now() + patience;
         while self.ended().is_none() {
             if tokio::time::Instant::now() > deadline {
@@ -151,10 +145,7 @@ impl Drop for Process {
 /// Raises the number of open files to what the system allows, for us and the processes we start.
 pub fn raise_open_files() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised)
         .map_err(io::Error::from)
         .map_err(io_error("raising the limit of open files"))?;

@@ -23,38 +23,23 @@ impl Progress {
     pub fn new(scenario: &str) -> Self {
         Self {
             scenario: scenario.to_owned(),
-            shown: if ProgressDrawTarget::stderr().is_hidden() {
-                Shown::Lines
-            } else {
-                Shown::Bars
-            },
+            shown: if ProgressDrawTarget::stderr().is_hidden() { Shown::Lines } else { Shown::Bars },
         }
     }
 
     /// Shows nothing: for steps too many and too small.
     pub fn quiet() -> Self {
-        Self {
-            scenario: String::new(),
-            shown: Shown::Nothing,
-        }
+        Self { scenario: String::new(), shown: Shown::Nothing }
     }
 
     /// A stage whose steps can be counted; it goes away when it is dropped.
     pub fn bar(&self, stage: &str, steps: u64) -> Stage {
-        self.stage(
-            stage,
-            ProgressBar::new(steps),
-            "{msg} {wide_bar} {pos}/{len} {eta}",
-        )
+        self.stage(stage, ProgressBar::new(steps), "{msg} {wide_bar} {pos}/{len} {eta}")
     }
 
     /// A stage of unknown length.
     pub fn spinner(&self, stage: &str) -> Stage {
-        let stage = self.stage(
-            stage,
-            ProgressBar::new_spinner(),
-            "{spinner} {msg} {elapsed}",
-        );
+        let stage = self.stage(stage, ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}");
         stage.bar.enable_steady_tick(Duration::from_millis(250));
         stage
     }

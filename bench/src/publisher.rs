@@ -27,10 +27,7 @@ pub struct Lane {
 impl Lane {
     /// A lane of this author.
     pub fn new(server: SocketAddr, author: &Person) -> Self {
-        Self {
-            caller: Caller::new(server),
-            token: author.token.clone(),
-        }
+        Self { caller: Caller::new(server), token: author.token.clone() }
     }
 }
 
@@ -67,22 +64,19 @@ pub async fn publish(lanes: &mut [Lane], board: &Board, rate: f64, posts: u32) -
     let intended = Duration::from_secs_f64(f64::from(posts) / rate);
     let deadline = start + intended * 2 + Duration::from_secs(1);
     let step = lanes.len();
-    let work = lanes
-        .iter_mut()
-        .enumerate()
-        .map(|(index, lane)| async move {
-            let mut done = Done::default();
-            for turn in (index as u32..posts).step_by(step) {
-                let due = start + Duration::from_secs_f64(f64::from(turn) / rate);
-                sleep_until(due).await;
-                if Instant::now() > deadline {
-                    done.unsent += 1;
-                    continue;
-                }
-                lane.post(board, due, &mut done).await;
+    let work = lanes.iter_mut().enumerate().map(|(index, lane)| async move {
+        let mut done = Done::default();
+        for turn in (index as u32..posts).step_by(step) {
+            let due = start + Duration::from_secs_f64(f64::from(turn) / rate);
+            sleep_until(due).await;
+            if Instant::now() > deadline {
+                done.unsent += 1;
+                continue;
             }
-            done
-        });
+            lane.post(board, due, &mut done).await;
+        }
+        done
+    });
     let mut all = Done::default();
     for done in join_all(work).await {
         all.answered += done.answered;
@@ -114,34 +108,21 @@ struct Done {
 
 impl Default for Done {
     fn default() -> Self {
-        Self {
-            answered: 0,
-            unsent: 0,
-            refused: 0,
-            first_refusal: None,
-            to_answer: latencies(),
-        }
+        Self { answered: 0, unsent: 0, refused: 0, first_refusal: None, to_answer: latencies() }
     }
 }
 
 impl Lane {
     async fn post(&mut self, board: &Board, due: Instant, done: &mut Done) {
         let number = board.take_number();
-        let content = content(Mark {
-            sent_at: now(),
-            number,
-        });
+        let content = content(Mark { sent_at: now(), number });
         let body = format!(r#"{{"content":"{content}"}}"#);
-        let answer = self
-            .caller
-            .call(Method::POST, "/posts", Some(&self.token), Some(body))
-            .await;
+        let answer = self.caller.call(Method::POST, "/posts", Some(&self.token), Some(body)).await;
         match answer {
             Ok(answer) if answer.status == 201 => {
                 board.answered(number, now());
                 done.answered += 1;
-                done.to_answer
-                    .saturating_record(due.elapsed().as_micros() as u64);
+                done.to_answer.saturating_record(due.elapsed().as_micros() as u64);
             }
             Ok(answer) => {
                 done.refuse(format!("{} {}", answer.status, start_of(&answer.body)));

@@ -37,21 +37,15 @@ pub struct Server {
 impl Server {
     /// Starts the program on fresh data in a folder under `folder` and waits until it is ready.
     pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
-        let program = program
-            .canonicalize()
-            .map_err(io_error(format!("the server {}", program.display())))?;
+        let program =
+            program.canonicalize().map_err(io_error(format!("the server {}", program.display())))?;
         let data = tempfile::Builder::new()
             .prefix("data-")
             .tempdir_in(folder)
             .map_err(io_error("making a data folder"))?;
         let address = free_address()?;
         let process = spawn(&program, address, data.path())?;
-        let mut server = Self {
-            process,
-            program,
-            address,
-            data,
-        };
+        let mut server = Self { process, program, address, data };
         server.ready().await?;
         Ok(server)
     }
@@ -99,9 +93,7 @@ impl Server {
                 return Err(self.process.failed(format!("ended ({status})")));
             }
             if began.elapsed() > READY_WITHIN {
-                return Err(self
-                    .process
-                    .failed(format!("was not ready in {READY_WITHIN:?}")));
+                return Err(self.process.failed(format!("was not ready in {READY_WITHIN:?}")));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -110,10 +102,7 @@ impl Server {
 
 fn spawn(program: &Path, address: SocketAddr, folder: &Path) -> Result<Process> {
     let data = data_folder(folder).display().to_string();
-    let mut environment = vec![
-        ("ROOST_LISTEN", address.to_string()),
-        ("ROOST_DATA_DIR", data),
-    ];
+    let mut environment = vec![("ROOST_LISTEN", address.to_string()), ("ROOST_DATA_DIR", data)];
     environment.extend(LIMITS.map(|limit| (limit, "0".to_owned())));
     let log = folder.join("server.log");
     let process = Process::start(program, ["serve"], &environment, &log, false)?;
@@ -130,8 +119,5 @@ fn data_folder(folder: &Path) -> PathBuf {
 fn free_address() -> Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
-        .map_err(|source| Error::Io {
-            what: "finding a free port".to_owned(),
-            source,
-        })
+        .map_err(|source| Error::Io { what: "finding a free port".to_owned(), source })
 }

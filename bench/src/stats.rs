@@ -38,10 +38,7 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted
-        .get(rank.clamp(1, sorted.len().max(1)) - 1)
-        .copied()
-        .unwrap_or(f64::NAN)
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// Microseconds of CPU for each of so many.
@@ -103,17 +100,11 @@ impl Report {
         Self {
             scenario: scenario.to_owned(),
             command: String::new(),
-            started_at: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             machine: machine(),
             figures: Vec::new(),
             notes: Vec::new(),
-            plot: Plot::new(
-                scenario,
-                Axis::percentiles(),
-                Axis::logarithmic("milliseconds"),
-            ),
+            plot: Plot::new(scenario, Axis::percentiles(), Axis::logarithmic("milliseconds")),
         }
     }
 
@@ -145,33 +136,20 @@ impl Report {
     /// Adds only the curve of a histogram of microseconds.
     pub fn curve(&mut self, name: &str, histogram: &Histogram<u64>) {
         let shares = [
-            0.0, 0.1, 0.25, 0.5, 0.65, 0.75, 0.85, 0.9, 0.95, 0.975, 0.99, 0.995, 0.998, 0.999,
-            0.9995, 0.9999,
+            0.0, 0.1, 0.25, 0.5, 0.65, 0.75, 0.85, 0.9, 0.95, 0.975, 0.99, 0.995, 0.998, 0.999, 0.9995,
+            0.9999,
         ];
         let points = shares
             .iter()
             .filter(|share| (1.0 - **share) * histogram.len() as f64 >= 1.0)
-            .map(|share| {
-                (
-                    1.0 / (1.0 - share),
-                    histogram.value_at_quantile(*share) as f64 / 1e3,
-                )
-            })
+            .map(|share| (1.0 / (1.0 - share), histogram.value_at_quantile(*share) as f64 / 1e3))
             .collect();
-        self.plot.lines.push(Line {
-            name: name.to_owned(),
-            points,
-        });
+        self.plot.lines.push(Line { name: name.to_owned(), points });
     }
 
     /// The report as a table for the terminal.
     pub fn table(&self) -> String {
-        let width = self
-            .figures
-            .iter()
-            .map(|figure| figure.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = self.figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or(0);
         let mut table = format!("\n{} ({})\n", self.scenario, self.machine);
         for figure in &self.figures {
             let value = number(figure.value);
@@ -217,12 +195,7 @@ impl Report {
     }
 
     fn push(&mut self, name: String, value: f64, unit: &'static str, at_most: Option<f64>) {
-        self.figures.push(Figure {
-            name,
-            value,
-            unit,
-            at_most,
-        });
+        self.figures.push(Figure { name, value, unit, at_most });
     }
 }
 
@@ -250,11 +223,7 @@ fn grouped(value: f64) -> String {
         }
         grouped.push(digit);
     }
-    if value < 0.0 {
-        format!("-{grouped}")
-    } else {
-        grouped
-    }
+    if value < 0.0 { format!("-{grouped}") } else { grouped }
 }
 
 fn machine() -> String {

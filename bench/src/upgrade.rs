@@ -39,18 +39,14 @@ pub async fn enter(
     cursor: Option<&str>,
 ) -> Result<(TcpStream, Vec<u8>)> {
     let entering = async {
-        let mut stream = connect(server, source)
-            .await
-            .map_err(io_error("connecting a listener"))?;
+        let mut stream = connect(server, source).await.map_err(io_error("connecting a listener"))?;
         let rest = match door {
             Door::Bare => Vec::new(),
             Door::WebSocket { token } => upgrade(&mut stream, server, token, cursor).await?,
         };
         Ok((stream, rest))
     };
-    timeout(PATIENCE, entering)
-        .await
-        .map_err(|_| Error::Waited(format!("an upgrade, {PATIENCE:?}")))?
+    timeout(PATIENCE, entering).await.map_err(|_| Error::Waited(format!("an upgrade, {PATIENCE:?}")))?
 }
 
 async fn connect(server: SocketAddr, source: Ipv4Addr) -> std::io::Result<TcpStream> {
@@ -73,28 +69,19 @@ async fn upgrade(
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: {KEY}\r\n\r\n"
     );
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(io_error("an upgrade"))?;
+    stream.write_all(request.as_bytes()).await.map_err(io_error("an upgrade"))?;
     let mut answer = Vec::with_capacity(1024);
     let head = loop {
         if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
             break end + 4;
         }
-        let read = stream
-            .read_buf(&mut answer)
-            .await
-            .map_err(io_error("an upgrade"))?;
+        let read = stream.read_buf(&mut answer).await.map_err(io_error("an upgrade"))?;
         if read == 0 || answer.len() > LONGEST_HEAD {
             return Err(refused(0, &answer));
         }
     };
     let text = String::from_utf8_lossy(&answer[..head]);
-    let status = text
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
     if status != Some(101) || !text.contains(ACCEPT) {
         return Err(refused(status.unwrap_or(0), &answer));
     }
@@ -102,11 +89,7 @@ async fn upgrade(
 }
 
 fn refused(status: u16, answer: &[u8]) -> Error {
-    Error::Answer {
-        call: "GET /ws".to_owned(),
-        status,
-        body: start_of(answer),
-    }
+    Error::Answer { call: "GET /ws".to_owned(), status, body: start_of(answer) }
 }
 
 /// Percent-encoding for a query's value (RFC 3986, section 2.3).

@@ -57,13 +57,9 @@ struct Side {
 pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let progress = Progress::new("fanout");
     let mut report = Report::new("fanout");
-    let planned: f64 = arguments
-        .rates
-        .iter()
-        .map(|rate| rate * arguments.seconds + 1.0)
-        .sum();
-    let posts = (arguments.rounds as usize)
-        * (planned.ceil() as usize + arguments.rates.len() * WARM_UP as usize);
+    let planned: f64 = arguments.rates.iter().map(|rate| rate * arguments.seconds + 1.0).sum();
+    let posts =
+        (arguments.rounds as usize) * (planned.ceil() as usize + arguments.rates.len() * WARM_UP as usize);
     let online = if arguments.floor_only {
         None
     } else {
@@ -77,8 +73,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         let mut ours = Side::default();
         let mut bare = Side::default();
         for round in 1..=arguments.rounds {
-            let _stage =
-                progress.spinner(&format!("{rate}/s, round {round} of {}", arguments.rounds));
+            let _stage = progress.spinner(&format!("{rate}/s, round {round} of {}", arguments.rounds));
             if let Some(online) = &online {
                 ours.roost_round(online, *rate, posts).await?;
                 floor.text = sample_of(online).unwrap_or(floor.text);
@@ -89,28 +84,12 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         if online.is_some() {
             add_roost(&mut report, &at, &ours, &bare);
         }
-        report.figure(
-            format!("{at}, floor, CPU a delivery"),
-            median(&bare.micros),
-            "µs",
-        );
-        report.bar(
-            format!("{at}, floor, lost"),
-            bare.lost as f64,
-            "deliveries",
-            0.0,
-        );
-        report.latency(
-            &format!("{at}, floor, send to receipt"),
-            &bare.from_send,
-            None,
-        );
+        report.figure(format!("{at}, floor, CPU a delivery"), median(&bare.micros), "µs");
+        report.bar(format!("{at}, floor, lost"), bare.lost as f64, "deliveries", 0.0);
+        report.latency(&format!("{at}, floor, send to receipt"), &bare.from_send, None);
         report.note(format!("{at}: floor's rounds {}", rounds_of(&bare.micros)));
     }
-    report.note(format!(
-        "each frame has {} bytes of text, on both sides",
-        floor.text.len()
-    ));
+    report.note(format!("each frame has {} bytes of text, on both sides", floor.text.len()));
     report.note("medians of the rounds; CPU is user and system time of the server's process alone");
     Ok(report)
 }
@@ -118,35 +97,12 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
 fn add_roost(report: &mut Report, at: &str, ours: &Side, bare: &Side) {
     let ratio = median(&ours.micros) / median(&bare.micros);
     report.bar(format!("{at}, Roost by floor"), ratio, "×", 1.05);
-    report.figure(
-        format!("{at}, Roost, CPU a delivery"),
-        median(&ours.micros),
-        "µs",
-    );
-    report.bar(
-        format!("{at}, Roost, lost"),
-        ours.lost as f64,
-        "deliveries",
-        0.0,
-    );
-    report.bar(
-        format!("{at}, Roost, out of order"),
-        ours.tally.disordered as f64,
-        "deliveries",
-        0.0,
-    );
+    report.figure(format!("{at}, Roost, CPU a delivery"), median(&ours.micros), "µs");
+    report.bar(format!("{at}, Roost, lost"), ours.lost as f64, "deliveries", 0.0);
+    report.bar(format!("{at}, Roost, out of order"), ours.tally.disordered as f64, "deliveries", 0.0);
     add_faults(report, &format!("{at}, Roost"), &ours.tally);
-    add_from_answer(
-        report,
-        &format!("{at}, Roost, 201 to receipt"),
-        &ours.from_answer,
-        None,
-    );
-    report.latency(
-        &format!("{at}, Roost, send to receipt"),
-        &ours.from_send,
-        None,
-    );
+    add_from_answer(report, &format!("{at}, Roost, 201 to receipt"), &ours.from_answer, None);
+    report.latency(&format!("{at}, Roost, send to receipt"), &ours.from_send, None);
     report.note(format!("{at}: Roost's rounds {}", rounds_of(&ours.micros)));
 }
 
@@ -177,15 +133,10 @@ impl Side {
         online.perform(&mut lanes, 50.0, WARM_UP).await?;
         let round = online.perform(&mut lanes, rate, posts).await?;
         if let Some(refusal) = round.published.first_refusal {
-            return Err(crate::error::Error::Refused(format!(
-                "a post was refused: {refusal}"
-            )));
+            return Err(crate::error::Error::Refused(format!("a post was refused: {refusal}")));
         }
         self.lost += round.lost;
-        self.add(
-            &round.tally,
-            round.after.cpu.saturating_sub(round.before.cpu),
-        );
+        self.add(&round.tally, round.after.cpu.saturating_sub(round.before.cpu));
         Ok(())
     }
 
@@ -220,27 +171,15 @@ struct Ground {
 }
 
 impl Ground {
-    async fn set(
-        settings: &Settings,
-        followers: usize,
-        posts: usize,
-        progress: &Progress,
-    ) -> Result<Self> {
+    async fn set(settings: &Settings, followers: usize, posts: usize, progress: &Progress) -> Result<Self> {
         let floor = Floor::start(&settings.out)?;
         let board = Arc::new(Board::new(posts));
         let mut audience = Audience::new(settings.ears, Arc::clone(&board), false)?;
         for _ in 0..followers {
             audience.add(Door::Bare);
         }
-        audience
-            .connect_range(0..followers, floor.address(), progress)
-            .await?;
-        Ok(Self {
-            floor,
-            audience,
-            board,
-            text: frame_by_contract(),
-        })
+        audience.connect_range(0..followers, floor.address(), progress).await?;
+        Ok(Self { floor, audience, board, text: frame_by_contract() })
     }
 
     async fn publish(&mut self, rate: f64, posts: u32) -> Result<()> {

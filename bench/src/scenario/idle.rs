@@ -55,22 +55,14 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     {
         let mut warm_up = Audience::new(1, Arc::clone(&board), false)?;
         for user in users.iter().cycle().take(WARM_UP) {
-            warm_up.add(Door::WebSocket {
-                token: user.token.clone(),
-            });
+            warm_up.add(Door::WebSocket { token: user.token.clone() });
         }
-        warm_up
-            .connect_range(0..WARM_UP, address, &progress)
-            .await?;
+        warm_up.connect_range(0..WARM_UP, address, &progress).await?;
         let connected = |tally: &crate::tally::Tally| tally.connected == WARM_UP as u64;
-        warm_up
-            .wait_for("the first connections", Duration::from_secs(30), connected)
-            .await?;
+        warm_up.wait_for("the first connections", Duration::from_secs(30), connected).await?;
     }
     for user in users.iter().cycle().take(arguments.sessions) {
-        audience.add(Door::WebSocket {
-            token: user.token.clone(),
-        });
+        audience.add(Door::WebSocket { token: user.token.clone() });
     }
 
     let window = Duration::from_secs(arguments.seconds);
@@ -84,13 +76,9 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let mut curve = vec![(0.0, mebibytes(empty.anonymous))];
     for first in (0..arguments.sessions).step_by(STEP) {
         let last = (first + STEP).min(arguments.sessions);
-        audience
-            .connect_range(first..last, address, &progress)
-            .await?;
+        audience.connect_range(first..last, address, &progress).await?;
         let connected = |tally: &crate::tally::Tally| tally.connected == last as u64;
-        audience
-            .wait_for("every connected frame", Duration::from_secs(60), connected)
-            .await?;
+        audience.wait_for("every connected frame", Duration::from_secs(60), connected).await?;
         curve.push((last as f64, mebibytes(server.usage()?.anonymous)));
     }
     let full_cpu = {
@@ -107,51 +95,19 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let sessions = arguments.sessions as f64;
     let mut lanes = [Lane::new(address, &authors[0])];
     let published = publish(&mut lanes, &board, 1.0, 1).await;
-    audience
-        .settle(
-            published.answered * arguments.sessions as u64,
-            Duration::from_secs(10),
-        )
-        .await;
+    audience.settle(published.answered * arguments.sessions as u64, Duration::from_secs(10)).await;
     let tally = audience.tally();
 
     let each = |full: u64, empty: u64| (full as f64 - empty as f64) / sessions / 1024.0;
     report.figure("sessions", sessions, "");
-    report.bar(
-        "memory a session (anonymous)",
-        each(full.anonymous, empty.anonymous),
-        "KiB",
-        12.0,
-    );
-    report.figure(
-        "memory a session (proportional)",
-        each(full.proportional, empty.proportional),
-        "KiB",
-    );
-    report.figure(
-        "memory of the empty server (anonymous)",
-        mebibytes(empty.anonymous),
-        "MiB",
-    );
+    report.bar("memory a session (anonymous)", each(full.anonymous, empty.anonymous), "KiB", 12.0);
+    report.figure("memory a session (proportional)", each(full.proportional, empty.proportional), "KiB");
+    report.figure("memory of the empty server (anonymous)", mebibytes(empty.anonymous), "MiB");
     let session_seconds = sessions * window.as_secs_f64();
-    report.bar(
-        "CPU a session-second",
-        micros_each(full_cpu, session_seconds),
-        "µs",
-        1.0,
-    );
-    report.figure(
-        "CPU of the empty server a second",
-        micros_each(empty_cpu, window.as_secs_f64()),
-        "µs",
-    );
+    report.bar("CPU a session-second", micros_each(full_cpu, session_seconds), "µs", 1.0);
+    report.figure("CPU of the empty server a second", micros_each(empty_cpu, window.as_secs_f64()), "µs");
     let lost = (arguments.sessions as u64).saturating_sub(tally.delivered);
-    report.bar(
-        "sessions that one post afterwards did not reach",
-        lost as f64,
-        "",
-        0.0,
-    );
+    report.bar("sessions that one post afterwards did not reach", lost as f64, "", 0.0);
     add_faults(&mut report, "sessions", &tally);
     report.note(format!(
         "{} users hold the sessions, {} each, and follow {} authors each",
@@ -164,14 +120,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
          come and gone; the kernel's socket buffers are in neither figure"
     ));
     report.note("CPU is the whole server's, over the sessions; heartbeats as by default");
-    report.plot = Plot::new(
-        "idle",
-        Axis::linear("sessions"),
-        Axis::linear("MiB (anonymous)"),
-    );
-    report.plot.lines.push(Line {
-        name: "memory".to_owned(),
-        points: curve,
-    });
+    report.plot = Plot::new("idle", Axis::linear("sessions"), Axis::linear("MiB (anonymous)"));
+    report.plot.lines.push(Line { name: "memory".to_owned(), points: curve });
     Ok(report)
 }

@@ -38,58 +38,29 @@ impl Settings {
 }
 
 /// Says in the report how long after their 201 posts arrived.
-fn add_from_answer(
-    report: &mut Report,
-    name: &str,
-    histogram: &Histogram<u64>,
-    p99_at_most: Option<f64>,
-) {
+fn add_from_answer(report: &mut Report, name: &str, histogram: &Histogram<u64>, p99_at_most: Option<f64>) {
     report.latency(name, histogram, p99_at_most);
-    report.note(format!(
-        "{name}: counted as 0 where the frame came before the 201"
-    ));
+    report.note(format!("{name}: counted as 0 where the frame came before the 201"));
 }
 
 /// Says in the report what must not have happened.
 fn add_faults(report: &mut Report, what: &str, tally: &Tally) {
-    report.bar(
-        format!("{what}, sent again to a live connection"),
-        tally.repeated as f64,
-        "frames",
-        0.0,
-    );
-    report.bar(
-        format!("{what}, connections ended"),
-        tally.ended() as f64,
-        "",
-        0.0,
-    );
+    report.bar(format!("{what}, sent again to a live connection"), tally.repeated as f64, "frames", 0.0);
+    report.bar(format!("{what}, connections ended"), tally.ended() as f64, "", 0.0);
     for (end, count) in &tally.ends {
         report.note(format!("{what}: {count} connections ended: {end}"));
     }
     if tally.malformed > 0 {
-        report.note(format!(
-            "{what}: {} connections sent malformed frames",
-            tally.malformed
-        ));
+        report.note(format!("{what}: {} connections sent malformed frames", tally.malformed));
     }
 }
 
 /// Says in the report what the publisher met.
 fn add_published(report: &mut Report, what: &str, published: &Published) {
-    report.figure(
-        format!("{what}, answered 201"),
-        published.answered as f64,
-        "posts",
-    );
+    report.figure(format!("{what}, answered 201"), published.answered as f64, "posts");
     report.figure(format!("{what}, achieved"), published.rate(), "posts/s");
     let missing = published.unsent + published.refused;
-    report.bar(
-        format!("{what}, refused or not sent in time"),
-        missing as f64,
-        "posts",
-        0.0,
-    );
+    report.bar(format!("{what}, refused or not sent in time"), missing as f64, "posts", 0.0);
     if let Some(refusal) = &published.first_refusal {
         report.note(format!("{what}: the first refusal was {refusal}"));
     }

@@ -68,17 +68,9 @@ impl Online {
             )));
         }
         let mut server = settings.start_server().await?;
-        let author = register(server.address(), "author", 1, progress)
-            .await?
-            .remove(0);
+        let author = register(server.address(), "author", 1, progress).await?.remove(0);
         let users = register(server.address(), "follower", users, progress).await?;
-        follow(
-            server.address(),
-            &users,
-            std::slice::from_ref(&author),
-            progress,
-        )
-        .await?;
+        follow(server.address(), &users, std::slice::from_ref(&author), progress).await?;
         // Hashing passwords leaves its memory behind; what is measured is a process that serves.
         server.stop().await?;
         server.start_again().await?;
@@ -89,27 +81,18 @@ impl Online {
             let token = users[index % users.len()].token.clone();
             audience.add(Door::WebSocket { token });
         }
-        audience
-            .connect_range(0..followers, server.address(), progress)
-            .await?;
+        audience.connect_range(0..followers, server.address(), progress).await?;
         audience
             .wait_for("every listener's connected frame", PATIENCE, |tally| {
                 tally.connected == followers as u64
             })
             .await?;
-        Ok(Self {
-            server,
-            author,
-            audience,
-            board,
-        })
+        Ok(Self { server, author, audience, board })
     }
 
     /// Lanes that all post as the author.
     pub fn lanes(&self, count: usize) -> Vec<Lane> {
-        (0..count)
-            .map(|_| Lane::new(self.server.address(), &self.author))
-            .collect()
+        (0..count).map(|_| Lane::new(self.server.address(), &self.author)).collect()
     }
 
     /// Publishes, waits for the deliveries, and reads what it cost.
@@ -118,9 +101,7 @@ impl Online {
         let before = self.server.usage()?;
         let published = publish(lanes, &self.board, rate, posts).await;
         let listeners = self.audience.len() as u64;
-        self.audience
-            .settle(published.answered * listeners, PATIENCE)
-            .await;
+        self.audience.settle(published.answered * listeners, PATIENCE).await;
         tokio::time::sleep(AFTERWORK).await;
         let after = self.server.usage()?;
         Ok(Performance {

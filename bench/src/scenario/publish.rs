@@ -48,23 +48,14 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let board = Arc::new(Board::new((posts + warm_up) as usize));
     let mut audience = Audience::new(settings.ears, Arc::clone(&board), false)?;
     for follower in &followers {
-        audience.add(Door::WebSocket {
-            token: follower.token.clone(),
-        });
+        audience.add(Door::WebSocket { token: follower.token.clone() });
     }
-    audience
-        .connect_range(0..followers.len(), address, &progress)
-        .await?;
+    audience.connect_range(0..followers.len(), address, &progress).await?;
     let connected = |tally: &crate::tally::Tally| tally.connected == followers.len() as u64;
-    audience
-        .wait_for("every connected frame", PATIENCE, connected)
-        .await?;
+    audience.wait_for("every connected frame", PATIENCE, connected).await?;
 
     let _stage = progress.spinner(&format!("{}/s for {} s", arguments.rate, arguments.seconds));
-    let mut lanes: Vec<Lane> = authors
-        .iter()
-        .map(|author| Lane::new(address, author))
-        .collect();
+    let mut lanes: Vec<Lane> = authors.iter().map(|author| Lane::new(address, author)).collect();
     // Each author's first post connects its lane and starts its actor.
     let first = publish(&mut lanes, &board, arguments.rate / 4.0, warm_up).await;
     let listeners = followers.len() as u64;
@@ -72,9 +63,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     audience.forget();
     let before = server.usage()?;
     let published = publish(&mut lanes, &board, arguments.rate, posts).await;
-    audience
-        .settle(published.answered * listeners, PATIENCE)
-        .await;
+    audience.settle(published.answered * listeners, PATIENCE).await;
     tokio::time::sleep(AFTERWORK).await;
     let after = server.usage()?;
     let tally = audience.tally();
@@ -89,12 +78,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let lost = board.lost(published.numbers.clone(), listeners as u32);
     report.bar("lost", lost as f64, "deliveries", 0.0);
     add_faults(&mut report, "deliveries", &tally);
-    add_from_answer(
-        &mut report,
-        "201 to the last follower",
-        &to_last,
-        Some(100.0),
-    );
+    add_from_answer(&mut report, "201 to the last follower", &to_last, Some(100.0));
     add_from_answer(&mut report, "201 to receipt", &tally.from_answer, None);
     report.latency("due to 201", &published.to_answer, None);
     report.figure(
@@ -102,26 +86,10 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         published.elapsed.saturating_sub(intended).as_secs_f64(),
         "s",
     );
-    report.figure(
-        "CPU a post",
-        micros_each(cpu, published.answered as f64),
-        "µs",
-    );
-    report.figure(
-        "CPU a delivery",
-        micros_each(cpu, tally.delivered as f64),
-        "µs",
-    );
-    report.figure(
-        "server's processors in use",
-        cpu.as_secs_f64() / published.elapsed.as_secs_f64(),
-        "",
-    );
-    report.figure(
-        "memory after (anonymous)",
-        mebibytes(after.anonymous),
-        "MiB",
-    );
+    report.figure("CPU a post", micros_each(cpu, published.answered as f64), "µs");
+    report.figure("CPU a delivery", micros_each(cpu, tally.delivered as f64), "µs");
+    report.figure("server's processors in use", cpu.as_secs_f64() / published.elapsed.as_secs_f64(), "");
+    report.figure("memory after (anonymous)", mebibytes(after.anonymous), "MiB");
     report.note(format!(
         "{} users with one socket each follow all {} authors",
         arguments.followers, arguments.authors

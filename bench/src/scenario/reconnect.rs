@@ -69,26 +69,19 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let posts = heard + arguments.missed + arguments.later;
     let board = Arc::new(Board::new(posts as usize));
     let audience = seat(arguments, settings, &users, &server, &board, &progress).await?;
-    let mut lanes: Vec<Lane> = authors
-        .iter()
-        .map(|author| Lane::new(address, author))
-        .collect();
+    let mut lanes: Vec<Lane> = authors.iter().map(|author| Lane::new(address, author)).collect();
     let clients = arguments.clients as u64;
 
     let stage = progress.spinner("posts that are heard, posts that are missed, kill -9");
     let published = publish(&mut lanes, &board, 20.0, heard).await;
-    audience
-        .settle(published.answered * clients, PATIENCE)
-        .await;
+    audience.settle(published.answered * clients, PATIENCE).await;
     audience.set_deaf(true);
     let missed = publish(&mut lanes, &board, 20.0, arguments.missed).await;
     let killed = Instant::now();
     let killed_at = now();
     server.kill()?;
     let ended = |tally: &crate::tally::Tally| tally.ended() >= clients;
-    audience
-        .wait_for("the end of every connection", PATIENCE, ended)
-        .await?;
+    audience.wait_for("the end of every connection", PATIENCE, ended).await?;
     drop(stage);
     audience.set_deaf(false);
     audience.forget();
@@ -97,29 +90,15 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let stage = progress.bar("coming back", clients);
     let comers = (0..arguments.clients).map(|index| {
         let spread = arguments.jitter * index as f64 / arguments.clients as f64;
-        come_back(
-            &audience,
-            index,
-            address,
-            killed + Duration::from_secs_f64(spread),
-            &stage,
-        )
+        come_back(&audience, index, address, killed + Duration::from_secs_f64(spread), &stage)
     });
-    let (refusals, restarted) = tokio::join!(
-        join_all(comers),
-        restart(&mut server, &mut lanes, &board, arguments.later)
-    );
+    let (refusals, restarted) =
+        tokio::join!(join_all(comers), restart(&mut server, &mut lanes, &board, arguments.later));
     drop(stage);
     let (ready_after, later) = restarted?;
-    let refusals: u64 = refusals
-        .into_iter()
-        .collect::<Result<Vec<u64>>>()?
-        .into_iter()
-        .sum();
+    let refusals: u64 = refusals.into_iter().collect::<Result<Vec<u64>>>()?.into_iter().sum();
     let stage = progress.spinner("catching up");
-    audience
-        .settle((missed.answered + later.answered) * clients, PATIENCE)
-        .await;
+    audience.settle((missed.answered + later.answered) * clients, PATIENCE).await;
     drop(stage);
 
     let mut seconds: Vec<f64> = audience
@@ -133,72 +112,31 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let mut all = seconds.clone();
     all.resize(arguments.clients, f64::INFINITY);
     audience.watch(missed.numbers.start..later.numbers.end);
-    let without = audience
-        .standings()
-        .iter()
-        .filter(|standing| standing.missing > 0)
-        .count();
+    let without = audience.standings().iter().filter(|standing| standing.missing > 0).count();
     let tally = audience.tally();
 
     add_published(&mut report, "missed posts", &missed);
     add_published(&mut report, "later posts", &later);
-    report.bar(
-        "clients without a missed or later post",
-        without as f64,
-        "",
-        0.0,
-    );
+    report.bar("clients without a missed or later post", without as f64, "", 0.0);
     report.bar("clients told to resync", tally.resyncs as f64, "", 0.0);
-    report.figure(
-        "kill to ready again",
-        (ready_after - killed).as_secs_f64(),
-        "s",
-    );
+    report.figure("kill to ready again", (ready_after - killed).as_secs_f64(), "s");
     for (name, share) in [("50 %", 0.5), ("95 %", 0.95), ("100 %", 1.0)] {
-        report.figure(
-            format!("kill to {name} caught up"),
-            quantile(&all, share),
-            "s",
-        );
+        report.figure(format!("kill to {name} caught up"), quantile(&all, share), "s");
     }
-    report.figure(
-        "connections refused before they succeeded",
-        refusals as f64,
-        "",
-    );
-    report.figure(
-        "posts sent more than once (allowed on resume)",
-        tally.repeated as f64,
-        "deliveries",
-    );
-    report.bar(
-        "connections ended after they came back",
-        tally.ended() as f64,
-        "",
-        0.0,
-    );
+    report.figure("connections refused before they succeeded", refusals as f64, "");
+    report.figure("posts sent more than once (allowed on resume)", tally.repeated as f64, "deliveries");
+    report.bar("connections ended after they came back", tally.ended() as f64, "", 0.0);
     for (end, count) in &tally.ends {
         report.note(format!("{count} connections ended: {end}"));
     }
-    report.figure(
-        "memory at its peak (resident)",
-        mebibytes(server.usage()?.peak),
-        "MiB",
-    );
+    report.figure("memory at its peak (resident)", mebibytes(server.usage()?.peak), "MiB");
     report.note(format!(
         "{} users hold the clients and follow {} authors each; clients come back within {} s of the kill \
          and try again after 0.1 s, then twice as long, up to 1 s",
         arguments.users, arguments.authors, arguments.jitter
     ));
-    report.plot = Plot::new(
-        "reconnect",
-        Axis::linear("seconds since the kill"),
-        Axis::linear("clients"),
-    );
-    report.plot.lines.push(Line {
-        name: "caught up".to_owned(),
-        points: growth(&seconds),
-    });
+    report.plot = Plot::new("reconnect", Axis::linear("seconds since the kill"), Axis::linear("clients"));
+    report.plot.lines.push(Line { name: "caught up".to_owned(), points: growth(&seconds) });
     Ok(report)
 }
 
@@ -264,22 +202,14 @@ async fn seat(
     progress: &Progress,
 ) -> Result<Audience> {
     if arguments.clients.div_ceil(users.len().max(1)) > 100 {
-        return Err(Error::Refused(
-            "a user may hold 100 connections: more users".to_owned(),
-        ));
+        return Err(Error::Refused("a user may hold 100 connections: more users".to_owned()));
     }
     let mut audience = Audience::new(settings.ears, Arc::clone(board), true)?;
     for user in users.iter().cycle().take(arguments.clients) {
-        audience.add(Door::WebSocket {
-            token: user.token.clone(),
-        });
+        audience.add(Door::WebSocket { token: user.token.clone() });
     }
-    audience
-        .connect_range(0..arguments.clients, server.address(), progress)
-        .await?;
+    audience.connect_range(0..arguments.clients, server.address(), progress).await?;
     let connected = |tally: &crate::tally::Tally| tally.connected == arguments.clients as u64;
-    audience
-        .wait_for("every connected frame", Duration::from_secs(60), connected)
-        .await?;
+    audience.wait_for("every connected frame", Duration::from_secs(60), connected).await?;
     Ok(audience)
 }

@@ -47,12 +47,8 @@ pub struct Arguments {
 }
 
 /// The mix, in calls of a thousand.
-const MIX: [(Kind, u64); 4] = [
-    (Kind::Timeline, 800),
-    (Kind::ReadPost, 75),
-    (Kind::ReadUser, 75),
-    (Kind::Publish, 50),
-];
+const MIX: [(Kind, u64); 4] =
+    [(Kind::Timeline, 800), (Kind::ReadPost, 75), (Kind::ReadUser, 75), (Kind::Publish, 50)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -90,20 +86,13 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let _stage = progress.spinner(&format!("{}/s for {} s", arguments.rate, arguments.seconds));
     scene.seed = 2;
     let before = server.usage()?;
-    let run = scene
-        .run(arguments, Duration::from_secs_f64(arguments.seconds))
-        .await;
+    let run = scene.run(arguments, Duration::from_secs_f64(arguments.seconds)).await;
     let after = server.usage()?;
 
     let calls = run.all.len() as f64;
     report.figure("calls", calls, "");
     report.figure("achieved", calls / run.elapsed.as_secs_f64(), "calls/s");
-    report.bar(
-        "answers that were not as due",
-        run.wrong.values().sum::<u64>() as f64,
-        "",
-        0.0,
-    );
+    report.bar("answers that were not as due", run.wrong.values().sum::<u64>() as f64, "", 0.0);
     for (what, count) in &run.wrong {
         report.note(format!("{count} times {what}"));
     }
@@ -118,11 +107,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     report.figure("of which the client sent late, p99", lag(0.99), "ms");
     let cpu = after.cpu.saturating_sub(before.cpu);
     report.figure("CPU a call", micros_each(cpu, calls), "µs");
-    report.figure(
-        "memory after (anonymous)",
-        mebibytes(after.anonymous),
-        "MiB",
-    );
+    report.figure("memory after (anonymous)", mebibytes(after.anonymous), "MiB");
     report.note(format!(
         "{} users follow {} others each and have {} posts each; what the client sent \
          late, by its timer's milliseconds, is part of each time",
@@ -159,9 +144,8 @@ impl Scene {
     ) -> Result<Self> {
         let address = server.address();
         for (index, user) in users.iter().enumerate() {
-            let followees: Vec<Person> = (1..=arguments.followees)
-                .map(|step| users[(index + step) % users.len()].clone())
-                .collect();
+            let followees: Vec<Person> =
+                (1..=arguments.followees).map(|step| users[(index + step) % users.len()].clone()).collect();
             let quiet = Progress::quiet();
             follow(address, std::slice::from_ref(user), &followees, &quiet).await?;
         }
@@ -173,20 +157,13 @@ impl Scene {
         let lists = users.iter().map(|user| async move {
             let mut caller = Caller::new(address);
             let path = format!("/users/{}/posts?limit=20", user.id);
-            caller
-                .expect::<List>(200, Method::GET, &path, Some(&user.token), None)
-                .await
+            caller.expect::<List>(200, Method::GET, &path, Some(&user.token), None).await
         });
-        let posts = try_join_all(lists)
-            .await?
-            .into_iter()
-            .flat_map(|list| list.posts);
+        let posts = try_join_all(lists).await?.into_iter().flat_map(|list| list.posts);
         Ok(Self {
             posts: posts.map(|post| post.id).collect(),
             users,
-            callers: (0..arguments.connections)
-                .map(|_| Caller::new(address))
-                .collect(),
+            callers: (0..arguments.connections).map(|_| Caller::new(address)).collect(),
             seed: 0,
         })
     }
@@ -195,12 +172,7 @@ impl Scene {
         let calls = (arguments.rate * length.as_secs_f64()).round() as u64;
         let start = Instant::now() + Duration::from_millis(20);
         let next = Cell::new(0_u64);
-        let Self {
-            users,
-            posts,
-            callers,
-            seed,
-        } = self;
+        let Self { users, posts, callers, seed } = self;
         let (next, users, posts, seed) = (&next, &*users, &*posts, *seed);
         let work = callers.iter_mut().map(|caller| async move {
             let mut run = Run::default();
@@ -213,9 +185,7 @@ impl Scene {
                 sleep_until(due).await;
                 let call = Call::of(mixed(turn ^ (seed << 40)), users, posts);
                 run.lag.saturating_record(due.elapsed().as_micros() as u64);
-                let answer = caller
-                    .call(call.method, &call.path, Some(call.token), call.body)
-                    .await;
+                let answer = caller.call(call.method, &call.path, Some(call.token), call.body).await;
                 run.record(call.kind, due.elapsed());
                 let wrong = match answer {
                     Ok(answer) if answer.status == call.status => continue,
@@ -262,34 +232,14 @@ impl<'a> Call<'a> {
         let other = random >> 32;
         let (method, path) = match kind {
             Kind::Timeline => (Method::GET, "/timeline?limit=20".to_owned()),
-            Kind::ReadPost => (
-                Method::GET,
-                format!("/posts/{}", posts[other as usize % posts.len()]),
-            ),
-            Kind::ReadUser => (
-                Method::GET,
-                format!("/users/{}", users[other as usize % users.len()].id),
-            ),
+            Kind::ReadPost => (Method::GET, format!("/posts/{}", posts[other as usize % posts.len()])),
+            Kind::ReadUser => (Method::GET, format!("/users/{}", users[other as usize % users.len()].id)),
             Kind::Publish => (Method::POST, "/posts".to_owned()),
         };
         let number = other as u32;
-        let body = (kind == Kind::Publish).then(|| {
-            format!(
-                r#"{{"content":"{}"}}"#,
-                content(Mark {
-                    sent_at: now(),
-                    number
-                })
-            )
-        });
-        Self {
-            kind,
-            method,
-            path,
-            token: &user.token,
-            status: if body.is_some() { 201 } else { 200 },
-            body,
-        }
+        let body = (kind == Kind::Publish)
+            .then(|| format!(r#"{{"content":"{}"}}"#, content(Mark { sent_at: now(), number })));
+        Self { kind, method, path, token: &user.token, status: if body.is_some() { 201 } else { 200 }, body }
     }
 }
 
@@ -328,10 +278,7 @@ impl Run {
     fn record(&mut self, kind: Kind, took: Duration) {
         let micros = took.as_micros() as u64;
         self.all.saturating_record(micros);
-        self.kinds
-            .entry(kind)
-            .or_insert_with(latencies)
-            .saturating_record(micros);
+        self.kinds.entry(kind).or_insert_with(latencies).saturating_record(micros);
     }
 
     fn add(&mut self, other: Self) {
@@ -339,11 +286,7 @@ impl Run {
         let _same_bounds = self.all.add(&other.all);
         let _same_bounds = self.lag.add(&other.lag);
         for (kind, histogram) in other.kinds {
-            let _same_bounds = self
-                .kinds
-                .entry(kind)
-                .or_insert_with(latencies)
-                .add(&histogram);
+            let _same_bounds = self.kinds.entry(kind).or_insert_with(latencies).add(&histogram);
         }
         for (what, count) in other.wrong {
             *self.wrong.entry(what).or_default() += count;
@@ -357,16 +300,11 @@ mod tests {
 
     #[test]
     fn the_mix_has_its_shares() {
-        let drawn: Vec<Kind> = (0..100_000)
-            .map(|turn| kind_of(mixed(turn) % 1_000))
-            .collect();
+        let drawn: Vec<Kind> = (0..100_000).map(|turn| kind_of(mixed(turn) % 1_000)).collect();
         for (kind, share) in super::MIX {
             let count = drawn.iter().filter(|drawn| **drawn == kind).count() as f64;
             let due = share as f64 * 100.0;
-            assert!(
-                (count - due).abs() < due * 0.05,
-                "{kind:?}: {count} of {due}"
-            );
+            assert!((count - due).abs() < due * 0.05, "{kind:?}: {count} of {due}");
         }
     }
 }

@@ -52,11 +52,8 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     let address = server.address();
     let reader = register(address, "reader", 1, &progress).await?.remove(0);
     server.stop().await?;
-    let amount = Amount {
-        authors: arguments.authors,
-        posts: arguments.posts,
-        followees: arguments.followees,
-    };
+    let amount =
+        Amount { authors: arguments.authors, posts: arguments.posts, followees: arguments.followees };
     fill(&server.data(), &reader, amount, &progress)?;
 
     let bar = progress.bar("cold reads", u64::from(arguments.cold_reads));
@@ -108,16 +105,8 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     report.latency("pages of a whole walk", &walked, None);
     report.figure("entries of the walk", entries as f64, "");
     let cpu = after.cpu.saturating_sub(before.cpu);
-    report.figure(
-        "CPU a warm read",
-        micros_each(cpu, arguments.reads as f64),
-        "µs",
-    );
-    report.figure(
-        "memory after (anonymous)",
-        mebibytes(after.anonymous),
-        "MiB",
-    );
+    report.figure("CPU a warm read", micros_each(cpu, arguments.reads as f64), "µs");
+    report.figure("memory after (anonymous)", mebibytes(after.anonymous), "MiB");
     report.note(format!(
         "{} posts by {} authors over 20 days, {} of whom the reader follows; written into the store's file \
          while the server was down",
@@ -137,16 +126,9 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-async fn read(
-    caller: &mut Caller,
-    reader: &Person,
-    path: &str,
-    times: &mut Histogram<u64>,
-) -> Result<Page> {
+async fn read(caller: &mut Caller, reader: &Person, path: &str, times: &mut Histogram<u64>) -> Result<Page> {
     let began = Instant::now();
-    let answer = caller
-        .call(Method::GET, path, Some(&reader.token), None)
-        .await?;
+    let answer = caller.call(Method::GET, path, Some(&reader.token), None).await?;
     times.saturating_record(began.elapsed().as_micros() as u64);
     let page: Page = answer.json(200, &format!("GET {path}"))?;
     if page.posts.is_empty() && path == FIRST_PAGE {
@@ -158,6 +140,5 @@ async fn read(
 /// Writes what is dirty, then drops the page cache; false where that is not permitted.
 fn drop_page_cache() -> bool {
     let synced = Command::new("sync").status();
-    synced.is_ok_and(|status| status.success())
-        && fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+    synced.is_ok_and(|status| status.success()) && fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
