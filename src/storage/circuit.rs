@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! A circuit breaker: after five failures in a row a dependency is left alone for a while.
 //!
 //! It owns the count of failures and the time it was opened; it never sleeps, calls nothing and reads
@@ -197,6 +196,3 @@ mod tests {
         assert!(circuit.admits(now + OPEN_FOR));
     }
 }
-=======
-//! x
->>>>>>> main
