@@ -152,7 +152,7 @@ impl App {
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
             idle_timeout: config.idle_timeout,
-            connections: config.limit_connections.or_zero() as usize,
+            connections: config.limit_connections.or_max() as usize,
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
@@ -170,7 +170,7 @@ impl App {
                 node: node.clone(),
                 world,
                 bounds: Bounds {
-                    frames_per_second: config.limit_frames_per_second.or_zero(),
+                    frames_per_second: config.limit_frames_per_second.get(),
                     outbox_bytes: config.outbox_bytes,
                 },
             },
@@ -278,12 +278,12 @@ struct Volatile {
 impl Volatile {
     fn new(config: &Config) -> Self {
         let rates = Rates {
-            requests_per_second: config.limit_requests_per_second.or_zero(),
-            request_burst: config.limit_request_burst.or_zero(),
-            posts_per_minute: config.limit_posts_per_minute.or_zero(),
-            address_requests_per_second: config.limit_address_requests_per_second.or_zero(),
-            logins_per_minute: config.limit_logins_per_minute.or_zero(),
-            registrations_per_hour: config.limit_registrations_per_hour.or_zero(),
+            requests_per_second: config.limit_requests_per_second.get(),
+            request_burst: config.limit_request_burst.get(),
+            posts_per_minute: config.limit_posts_per_minute.get(),
+            address_requests_per_second: config.limit_address_requests_per_second.get(),
+            logins_per_minute: config.limit_logins_per_minute.get(),
+            registrations_per_hour: config.limit_registrations_per_hour.get(),
         };
         Self {
             limits: Arc::new(Buckets::new(rates)),
@@ -311,7 +311,7 @@ fn services(
             relays: node.relays.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
-            followees: u64::from(config.limit_followees.or_zero()),
+            followees: u64::from(config.limit_followees.or_max()),
             instants,
         }),
         likes: Likes::new(store.clone(), cache.clone()),

@@ -36,10 +36,10 @@ impl Limit {
     /// No limit.
     pub const NONE: Self = Self(None);
 
-    /// The number; 0 where there is no limit.
+    /// The number; where there is no limit, the greatest.
     #[must_use]
-    pub fn or_zero(self) -> u32 {
-        self.0.map_or(0, NonZeroU32::get)
+    pub fn or_max(self) -> u32 {
+        self.0.map_or(u32::MAX, NonZeroU32::get)
     }
 
     /// A limit of that number; 0 is none.

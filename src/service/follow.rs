@@ -34,7 +34,7 @@ pub struct Parts {
     pub turns: Arc<Turns>,
     /// Pages that a change makes stale for its maker.
     pub cache: Arc<dyn TimelineCache>,
-    /// How many a user may follow; 0 for no bound.
+    /// How many a user may follow.
     pub followees: u64,
     /// Where tests listen.
     pub instants: Instants,
@@ -113,7 +113,7 @@ impl Parts {
             false => Some(self.relays.expect(follow.followee, connections).await?),
         };
         self.instants.pass(Instant::FollowExpected(follow.follower)).await;
-        let most = if self.followees == 0 { u64::MAX } else { self.followees };
+        let most = self.followees;
         match self.graph.follow(follow, most).await? {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
