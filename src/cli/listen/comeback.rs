@@ -35,7 +35,7 @@ impl Ended {
     }
 }
 
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits that double from 0.2 s to [`LONGEST_WAIT`], each with up to as much again by chance, so that not
 /// all clients of a server that was gone come at once.

@@ -174,8 +174,19 @@ fn refused(error: Error) -> Ended {
             let body = answer.body().as_deref().unwrap_or_default();
             Ended::unconnected(comeback::told(status, body), comeback)
         }
-        // A certificate that is not trusted now will not be in a second.
-        Error::Tls(error) => Ended::unconnected(format!("no connection ({error})"), Comeback::Never),
-        error => Ended::unconnected(format!("no connection ({error})"), Comeback::Soon),
+        error => Ended::unconnected(format!("no connection ({error})"), after_failure(&error)),
+    }
+}
+
+/// A certificate that is not trusted now will not be in a second; all else may pass.
+pub(super) fn after_failure(error: &(dyn std::error::Error + 'static)) -> Comeback {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return Comeback::Never;
+    }
+    // An I/O error names as its source not what it holds, but the source of that.
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match held {
+        Some(held) => after_failure(held),
+        None => error.source().map_or(Comeback::Soon, after_failure),
     }
 }
