@@ -13,7 +13,7 @@ use crate::http::listener::Listener;
 use crate::http::live::Live;
 use crate::http::live::socket::Bounds;
 use crate::http::tls::{Certificates, TlsError};
-use crate::http::{Edge, EdgeState, Serves, Settings, admin, router};
+use crate::http::{Edge, EdgeState, Settings, admin, router};
 use crate::identity::issuers::{IssuerConfig, Issuers};
 use crate::identity::keys::SigningKey;
 use crate::identity::passwords::Passwords;
@@ -47,8 +47,10 @@ use tokio::task::JoinSet;
 const READERS: usize = 4;
 /// How long requests under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-/// Files that a process needs beside its connections.
-const SPARE_FILES: usize = 256;
+/// Files that the process itself needs: the store's, its logs', those of outgoing calls.
+const OWN_FILES: usize = 512;
+/// Connections to the metrics' own address.
+const SCRAPERS: usize = 64;
 
 /// A server that is ready to serve.
 pub struct App {
@@ -150,7 +152,7 @@ impl App {
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
             idle_timeout: config.idle_timeout,
-            connections: config.limit_connections.get() as usize,
+            connections: config.limit_connections.or_max() as usize,
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
@@ -180,13 +182,13 @@ impl App {
             move |error| StartError::Listen { what, error }
         };
         let address = listener.local_addr().map_err(listening(&config.listen))?;
-        let connections = connections();
+        let connections = most_connections();
         let listener = Listener::new(listener, certificates.clone(), router::router(edge), connections)
             .map_err(listening(&address))?;
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(
                 TcpListener::bind(address)
-                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics), SPARE_FILES / 4))
+                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics), SCRAPERS))
                     .map_err(listening(&address))?,
             ),
             None => None,
@@ -243,7 +245,7 @@ impl App {
         let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) = (Arc::new(store.clone()), Arc::new(store.clone()));
         let operators = until_stopped();
         serving.spawn(async move {
-            if let Err(error) = admin::serve(admin, jobs, upkeep, operators).await {
+            if let Err(error) = admin::serve(admin, admin::router(jobs, upkeep), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
@@ -309,7 +311,7 @@ fn services(
             relays: node.relays.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
-            followees: u64::from(config.limit_followees.get()),
+            followees: u64::from(config.limit_followees.or_max()),
             instants,
         }),
         likes: Likes::new(store.clone(), cache.clone()),
@@ -345,11 +347,7 @@ fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, TlsError> 
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        serves: match config.role {
-            Role::All => Serves::All,
-            Role::Api => Serves::Api,
-            Role::Realtime => Serves::Realtime,
-        },
+        serves: config.role,
         public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
         allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -358,18 +356,24 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// As many connections as the limit of open files bears.
-fn connections() -> usize {
+/// As many connections as the limit of open files bears, less what the process itself needs.
+fn most_connections() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    files.saturating_sub(SPARE_FILES).max(SPARE_FILES / 4)
+    files - (files / 10).min(OWN_FILES)
 }
 
 /// Lets a session check its client's newer token.
 fn authenticate(account: Arc<Account>) -> Box<crate::actors::session::Authenticate> {
     Box::new(move |token: Secret| {
         let account = account.clone();
-        Box::pin(async move { account.authenticate(&token).await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            account.authenticate(&token).await.map_err(|error| match error {
+                ServiceError::Unauthorized(detail) => detail,
+                // What else went wrong is not the client's to know.
+                _ => "the token cannot be checked now",
+            })
+        })
     })
 }
 
@@ -409,13 +413,13 @@ impl HealthSource for Health {
             "draining": self.node.is_draining(),
             "dependencies": {"store": {
                 "state": store,
-                "circuit": writes.as_str(),
-                "read_circuit": reads.as_str(),
+                "circuit": writes.name(),
+                "read_circuit": reads.name(),
             }},
             "actors": self.node.census(),
             "node": self.name,
             "version": env!("CARGO_PKG_VERSION"),
-            "role": self.role.as_str(),
+            "role": self.role.name(),
         })
     }
 }

@@ -21,12 +21,12 @@ struct Seat {
 }
 
 impl Roster {
-    /// A connection comes. With `most` others of the user there (0: no bound), the oldest is closed with 4409.
+    /// A connection comes. With `most` others of the user there, the oldest is closed with 4409.
     pub fn join(&self, user: UserId, login: LoginId, connection: ConnectionId, outbox: Arc<Outbox>, most: usize) {
         let mut users = self.lock();
         let seats = users.entry(user).or_default();
         seats.push(Seat { connection, login, outbox });
-        let over = if most == 0 { 0 } else { seats.len().saturating_sub(most) };
+        let over = seats.len().saturating_sub(most);
         let oldest: Vec<_> = seats.drain(..over).map(|seat| seat.outbox).collect();
         drop(users);
         oldest.iter().for_each(|outbox| outbox.close(Close::TakenOver));

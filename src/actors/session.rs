@@ -33,9 +33,9 @@ use std::time::Duration;
 /// Frames that were not understood, in a row, after which a connection closes.
 const BAD_FRAMES: u32 = 10;
 
-/// Checks a newer token; answers whose it is, or in words why it is refused.
+/// Checks a newer token; answers whose it is, or in words for its client why it is refused.
 pub type Authenticate =
-    dyn Fn(Secret) -> Pin<Box<dyn Future<Output = Result<Caller, String>> + Send>> + Send + Sync;
+    dyn Fn(Secret) -> Pin<Box<dyn Future<Output = Result<Caller, &'static str>> + Send>> + Send + Sync;
 
 /// What all sessions of a node stand on.
 pub struct SessionWorld {
@@ -59,7 +59,7 @@ pub struct SessionWorld {
     pub heartbeat: Duration,
     /// Without a word from the client.
     pub idle_timeout: Duration,
-    /// Connections a user may hold; 0 for no bound.
+    /// Connections a user may hold.
     pub connections: usize,
     /// Where tests listen.
     pub instants: Instants,
@@ -115,13 +115,11 @@ impl Actor for Session {
     ) -> Result<SessionState, ActorProcessingErr> {
         let SessionArguments { world, connection, caller, outbox, cursor, start } = arguments;
         world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
-        // Ended between the check of its token and its place in the roster.
-        if world.revocations.is_revoked(caller.login) {
-            outbox.close(Close::Unauthorized);
-        }
         myself.send_message(SessionMsg::Begin)?;
         let beginning = Some(Box::new((cursor, start)));
-        Ok(SessionState { world, connection, caller, outbox, beginning, bad_frames: 0 })
+        let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0 };
+        state.close_if_ended();
+        Ok(state)
     }
 
     async fn handle(
@@ -257,10 +255,18 @@ impl SessionState {
                 self.world.roster.renew(caller.user, self.connection, caller.login);
                 let expires_at = caller.expires_at;
                 self.caller = caller;
+                self.close_if_ended();
                 self.outbox.say(ServerFrame::Authenticated { expires_at }.encode(None));
             }
             Ok(_) => self.refuse("unauthorized", "the token is another user's"),
-            Err(detail) => self.refuse("unauthorized", &detail),
+            Err(detail) => self.refuse("unauthorized", detail),
+        }
+    }
+
+    /// A login may end between the check of its token and its place in the roster.
+    fn close_if_ended(&self) {
+        if self.world.revocations.is_revoked(self.caller.login) {
+            self.outbox.close(Close::Unauthorized);
         }
     }
 

@@ -55,12 +55,7 @@ pub enum ConfigError {
 }
 
 /// Variables that begin with `ROOST_` and are no settings of the server.
-const OTHER_VARIABLES: [&str; 4] = [
-    "ROOST_CONFIG",
-    "ROOST_TOKEN",
-    "ROOST_EMAIL",
-    "ROOST_PASSWORD",
-];
+const OTHER_VARIABLES: [&str; 3] = ["ROOST_CONFIG", "ROOST_TOKEN", "ROOST_PASSWORD"];
 
 impl Sources {
     /// The sources that this process has, beside its flags.

@@ -36,6 +36,12 @@ impl Limit {
     /// No limit.
     pub const NONE: Self = Self(None);
 
+    /// The number; where there is no limit, the greatest.
+    #[must_use]
+    pub fn or_max(self) -> u32 {
+        self.0.map_or(u32::MAX, NonZeroU32::get)
+    }
+
     /// A limit of that number; 0 is none.
     #[must_use]
     pub const fn of(number: u32) -> Self {
@@ -50,14 +56,27 @@ impl Limit {
 }
 
 /// What a node serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// REST only.
     Api,
     /// Sockets and streams only.
     Realtime,
     /// Both.
+    #[default]
     All,
+}
+
+impl Role {
+    /// Its name in settings and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Realtime => "realtime",
+            Self::All => "all",
+        }
+    }
 }
 
 /// A node's name: 1 to 64 of `[a-zA-Z0-9._-]`.
@@ -236,7 +255,7 @@ text! {
             "all" => Some(Self::All),
             _ => None,
         },
-        |role: &Self| match role { Self::Api => "api", Self::Realtime => "realtime", Self::All => "all" }.to_owned();
+        |role: &Self| role.name().to_owned();
     HttpUrl, "an address that starts with http:// or https://",
         |text: &str| text.parse().ok(), |url: &Self| url.0.to_string();
     Origin, "an origin, such as https://app.example.com (scheme, host and port, no path)",

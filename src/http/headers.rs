@@ -5,7 +5,8 @@
 //! no others; sends calls of another role away.
 
 use super::problem::{Code, Problem};
-use super::{Edge, Serves, Settings};
+use super::{Edge, Settings};
+use crate::config::Role;
 use crate::telemetry::{metric, request_span, trace_id_of};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
@@ -68,13 +69,13 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
 /// Sends calls away that nodes of another role take.
 pub async fn check_role(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let wanted = match request.uri().path() {
-        "/ws" => Serves::Realtime,
-        "/metrics" | "/health" | "/openapi.json" | "/.well-known/jwks.json" => Serves::All,
-        path if path.starts_with("/health/") => Serves::All,
-        _ => Serves::Api,
+        "/ws" => Role::Realtime,
+        "/metrics" | "/health" | "/openapi.json" | "/.well-known/jwks.json" => Role::All,
+        path if path.starts_with("/health/") => Role::All,
+        _ => Role::Api,
     };
     let serves = edge.settings.serves;
-    if serves != Serves::All && wanted != Serves::All && serves != wanted {
+    if serves != Role::All && wanted != Role::All && serves != wanted {
         return Problem::new(Code::WrongRole).into_response();
     }
     next.run(request).await

@@ -79,7 +79,8 @@ impl Issuers {
     /// [`IdentityError::Setup`] for an entry that cannot be meant.
     pub fn new(configured: Vec<IssuerConfig>) -> Result<Self, IdentityError> {
         let mut client = None;
-        let sources = configured.into_iter().map(|entry| Source::new(entry, &mut client)).collect::<Result<_, _>>()?;
+        let sources =
+            configured.into_iter().map(|entry| Source::new(entry, &mut client)).collect::<Result<_, _>>()?;
         Ok(Self { sources })
     }
 
@@ -116,7 +117,12 @@ impl Source {
         Ok(Self { issuer, audience, keys })
     }
 
-    async fn verify(&self, token: &Secret, header: &Header, now: Timestamp) -> Result<Outside, IdentityError> {
+    async fn verify(
+        &self,
+        token: &Secret,
+        header: &Header,
+        now: Timestamp,
+    ) -> Result<Outside, IdentityError> {
         let keys = self.keys.keys(header.kid.as_deref()).await?;
         let claims = self.genuine(token.expose(), header, &keys).ok_or(IdentityError::Invalid)?;
         let (expires_at, not_before) = (seconds(claims.exp).after(LEEWAY), claims.nbf.map(seconds));

@@ -106,8 +106,13 @@ impl KeySet {
 impl Key {
     fn parse(key: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(key).ok()?;
-        let for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
-            && jwk.common.key_operations.as_ref().is_none_or(|usages| usages.contains(&KeyOperations::Verify));
+        let for_signatures =
+            jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+                && jwk
+                    .common
+                    .key_operations
+                    .as_ref()
+                    .is_none_or(|usages| usages.contains(&KeyOperations::Verify));
         // The kind of key decides its algorithm; a key that claims another is not used at all.
         let (algorithm, named) = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -170,7 +175,9 @@ impl KeySource {
                 source.renew().await;
                 drop(guard);
             });
-            fetch.await.map_err(|error| IdentityError::Failed(format!("reading a key set ended early: {error}")))?;
+            fetch
+                .await
+                .map_err(|error| IdentityError::Failed(format!("reading a key set ended early: {error}")))?;
         }
         self.kept().set.ok_or(IdentityError::KeysUnreachable { retry_after: FIRST_FETCH_PAUSE })
     }
@@ -233,7 +240,9 @@ impl KeySource {
                 kept.fresh_at = Some(Instant::now());
             }
             Ok(None) => kept.fresh_at = Some(Instant::now()),
-            Err(error) => tracing::warn!(jwks = %self.name(), %error, "a key set cannot be read; the last good one stays"),
+            Err(error) => {
+                tracing::warn!(jwks = %self.name(), %error, "a key set cannot be read; the last good one stays")
+            }
         }
     }
 

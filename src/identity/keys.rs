@@ -185,10 +185,14 @@ mod tests {
         assert_eq!(made.kid, opened.kid);
         assert_eq!(made.jwks(), opened.jwks());
         assert_eq!(made.jwks()["keys"][0]["kid"], json!(made.kid));
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["signing-key.pem"]);
         #[cfg(unix)]
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777, 0o600);
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777,
+            0o600
+        );
     }
 
     #[test]

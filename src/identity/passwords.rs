@@ -42,15 +42,8 @@ pub struct Passwords {
 }
 
 enum Task {
-    Hash {
-        password: Secret,
-        answer: oneshot::Sender<Result<String, IdentityError>>,
-    },
-    Verify {
-        password: Secret,
-        hash: String,
-        answer: oneshot::Sender<Result<bool, IdentityError>>,
-    },
+    Hash { password: Secret, answer: oneshot::Sender<Result<String, IdentityError>> },
+    Verify { password: Secret, hash: String, answer: oneshot::Sender<Result<bool, IdentityError>> },
 }
 
 impl Passwords {
@@ -159,7 +152,9 @@ fn hasher() -> Result<Argon2<'static>, IdentityError> {
 /// call would lower the whole process.
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::getpriority_process(None)
+        .and_then(|nice| rustix::process::setpriority_process(None, (nice + NICE).min(19)))
+    {
         tracing::debug!(%error, "the threads that hash passwords keep their priority");
     }
 }
@@ -194,6 +189,28 @@ mod tests {
 
         assert!(passwords.verify(&Secret::new("Passw0rd!"), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify(&Secret::new("passw0rd!"), Some(hash)).await.unwrap());
+    }
+
+    /// The nice value of a thread of this process (proc(5), `stat`, field 19).
+    #[cfg(target_os = "linux")]
+    fn nice(stat: &std::path::Path) -> Option<i32> {
+        let stat = std::fs::read_to_string(stat).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn hashing_yields_to_everything_else() {
+        let passwords = Passwords::start().unwrap();
+        passwords.verify(&Secret::new("Passw0rd!"), None).await.unwrap();
+        let own = nice("/proc/thread-self/stat".as_ref()).unwrap();
+        let hashing =
+            std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path()).filter(|task| {
+                std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "passwords\n")
+            });
+        let lowered =
+            hashing.filter_map(|task| nice(&task.join("stat"))).any(|nice| nice == (own + 10).min(19));
+        assert!(lowered, "no thread has a lower priority than {own}");
     }
 
     #[tokio::test]

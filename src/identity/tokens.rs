@@ -262,7 +262,8 @@ mod tests {
     fn a_cookies_token_is_no_access_token_nor_the_reverse() {
         for mint in [shared(), ed25519()] {
             let (user, login) = (UserId::make(), LoginId::make());
-            let (access, cookie) = (mint.access(user, login, NOW).unwrap(), mint.cookie(user, login, NOW).unwrap());
+            let (access, cookie) =
+                (mint.access(user, login, NOW).unwrap(), mint.cookie(user, login, NOW).unwrap());
             assert!(mint.verify_cookie(&cookie, NOW.after(HOUR * 24 * 29)).is_ok());
             assert_eq!(mint.verify_cookie(&access, NOW), Err(IdentityError::Invalid));
             assert_eq!(mint.verify_access(&cookie, NOW), Err(IdentityError::Invalid));
@@ -283,8 +284,16 @@ mod tests {
         for mint in [shared(), ed25519()] {
             for alg in ["none", "None", "NONE", "nOnE", "HS256", "EdDSA"] {
                 let unsigned = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
-                for forged in [format!("{unsigned}.{payload}."), format!("{unsigned}.{payload}"), format!("{header}.{payload}.")] {
-                    assert_eq!(mint.verify_access(&Secret::new(forged), NOW), Err(IdentityError::Invalid), "{alg}");
+                for forged in [
+                    format!("{unsigned}.{payload}."),
+                    format!("{unsigned}.{payload}"),
+                    format!("{header}.{payload}."),
+                ] {
+                    assert_eq!(
+                        mint.verify_access(&Secret::new(forged), NOW),
+                        Err(IdentityError::Invalid),
+                        "{alg}"
+                    );
                 }
             }
         }
@@ -294,14 +303,21 @@ mod tests {
     fn only_the_algorithm_of_our_own_key_is_taken() {
         // Signed with the very secret, under its other algorithms.
         for algorithm in [Algorithm::HS384, Algorithm::HS512] {
-            let forged = encode(&Header::new(algorithm), &claims(ACCESS), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
+            let forged = encode(
+                &Header::new(algorithm),
+                &claims(ACCESS),
+                &EncodingKey::from_secret(SECRET.as_bytes()),
+            )
+            .unwrap();
             assert_eq!(shared().verify_access(&Secret::new(forged), NOW), Err(IdentityError::Invalid));
         }
         // Signed with what everybody knows of the Ed25519 key, as if that were a shared secret.
         let mint = ed25519();
         let x = mint.jwks()["keys"][0]["x"].as_str().unwrap().to_owned();
         for known in [x.clone().into_bytes(), URL_SAFE_NO_PAD.decode(x).unwrap()] {
-            let forged = encode(&Header::new(Algorithm::HS256), &claims(ACCESS), &EncodingKey::from_secret(&known)).unwrap();
+            let forged =
+                encode(&Header::new(Algorithm::HS256), &claims(ACCESS), &EncodingKey::from_secret(&known))
+                    .unwrap();
             assert_eq!(mint.verify_access(&Secret::new(forged), NOW), Err(IdentityError::Invalid));
         }
     }
@@ -346,7 +362,17 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        for text in ["", ".", "..", "...", "a.b.c", "\u{0}", "é.é.é", &"x".repeat(20_000), &format!("{}.a.b", "e".repeat(20_000))] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "...",
+            "a.b.c",
+            "\u{0}",
+            "é.é.é",
+            &"x".repeat(20_000),
+            &format!("{}.a.b", "e".repeat(20_000)),
+        ] {
             let token = Secret::new(text);
             assert!(!shared().claims(&token));
             assert_eq!(shared().verify_access(&token, NOW), Err(IdentityError::Invalid));

@@ -7,7 +7,7 @@
 //! E-mails and passwords go into the store or the hasher and nowhere else. Whether an e-mail is known
 //! cannot be told from a failed login: the words and the work are the same.
 
-use super::{FieldError, ServiceError};
+use super::{FieldError, NO_USER, ServiceError, to_the_end};
 use crate::identity::tokens::{REFRESH_AGE, RefreshToken, Verified};
 use crate::identity::{Identity, IdentityError};
 use crate::model::id::{LoginId, UserId};
@@ -18,7 +18,6 @@ use crate::storage::volatile::{Revocations, TimelineCache};
 use crate::storage::{Accounts, NewRefresh, NewUser, Refresh, Registration, Renaming};
 use moka::sync::Cache;
 use serde_json::Value;
-use std::future::Future;
 use std::sync::Arc;
 
 /// Outside subjects whose users are remembered; others are looked up.
@@ -27,7 +26,6 @@ const OUTSIDE_USERS: u64 = 100_000;
 const WRONG_CREDENTIALS: &str = "the e-mail or the password is wrong";
 const REFRESH_REFUSED: &str = "the refresh token is not valid";
 const LOGIN_ENDED: &str = "the session was ended; log in again";
-const NO_SUCH_USER: &str = "there is no such user";
 
 /// The open sockets and streams, as far as a login's end is their end too.
 pub trait LiveLogins: Send + Sync {
@@ -93,19 +91,31 @@ impl Account {
     /// # Errors
     /// `Invalid` with every field that breaks its rule; `Conflict` with `email_taken` or
     /// `username_taken`; `Unavailable` where too many passwords wait.
-    pub async fn register(&self, email: &str, username: &str, password: &Secret) -> Result<(User, Tokens), ServiceError> {
+    pub async fn register(
+        &self,
+        email: &str,
+        username: &str,
+        password: &Secret,
+    ) -> Result<(User, Tokens), ServiceError> {
         let (email, username, password) = parse_registration(email, username, password)?;
         let password_hash = self.parts.identity.passwords.hash(&password).await?;
         let now = Timestamp::now();
-        let new = NewUser { id: UserId::make(), email: Some(email), username, password_hash: Some(password_hash), created_at: now };
+        let new = NewUser {
+            id: UserId::make(),
+            email: Some(email),
+            username,
+            password_hash: Some(password_hash),
+            created_at: now,
+        };
         match self.parts.store.register(new).await? {
             Registration::Made(user) => {
                 let tokens = self.parts.open_login(user.id, now).await?;
                 Ok((user, tokens))
             }
-            Registration::EmailTaken => {
-                Err(ServiceError::Conflict { code: "email_taken", detail: "this e-mail is registered already" })
-            }
+            Registration::EmailTaken => Err(ServiceError::Conflict {
+                code: "email_taken",
+                detail: "this e-mail is registered already",
+            }),
             Registration::UsernameTaken => Err(username_taken()),
         }
     }
@@ -134,7 +144,7 @@ impl Account {
     pub async fn refresh(&self, refresh_token: &Secret) -> Result<Tokens, ServiceError> {
         let spend = RefreshToken::hash(refresh_token);
         let parts = Arc::clone(&self.parts);
-        to_its_end(async move {
+        to_the_end(async move {
             let now = Timestamp::now();
             let (text, next) = new_refresh(now)?;
             match parts.store.refresh(spend, next, now).await? {
@@ -159,7 +169,7 @@ impl Account {
         let login = caller.login;
         // An outside issuer's token may outlive all of ours.
         let expires_at = caller.expires_at.max(parts.last_expiry(Timestamp::now()));
-        to_its_end(async move {
+        to_the_end(async move {
             parts.store.revoke_login(login, expires_at).await?;
             parts.forget_login(login, expires_at);
             Ok(())
@@ -210,9 +220,7 @@ impl Account {
     /// # Errors
     /// `NotFound`, also for what can be no name.
     pub async fn profile_by_name(&self, caller: &Caller, name: &str) -> Result<Profile, ServiceError> {
-        let Ok(name) = Username::parse(name) else {
-            return Err(ServiceError::NotFound(NO_SUCH_USER));
-        };
+        let Ok(name) = Username::parse(name) else { return Err(NO_USER) };
         shown(caller, self.parts.store.profile_by_name(name.key(), caller.user).await?)
     }
 
@@ -224,16 +232,15 @@ impl Account {
         if id != caller.user {
             return Err(ServiceError::Forbidden("this is another user's name"));
         }
-        let name = Username::parse(username)
-            .map_err(|rule| ServiceError::Invalid(vec![FieldError::new("username", rule)]))?;
+        let name = Username::parse(username).map_err(|rule| ServiceError::invalid("username", rule))?;
         let parts = Arc::clone(&self.parts);
-        to_its_end(async move {
+        to_the_end(async move {
             match parts.store.rename(id, name, Timestamp::now()).await? {
                 Renaming::Done(user) => {
                     parts.timelines.forget(id);
                     Ok(user)
                 }
-                Renaming::Missing => Err(ServiceError::NotFound(NO_SUCH_USER)),
+                Renaming::Missing => Err(NO_USER),
                 Renaming::Taken => Err(username_taken()),
             }
         })
@@ -278,7 +285,13 @@ impl AccountParts {
         self.tokens(user, login, text, now)
     }
 
-    fn tokens(&self, user: UserId, login: LoginId, refresh: Secret, now: Timestamp) -> Result<Tokens, ServiceError> {
+    fn tokens(
+        &self,
+        user: UserId,
+        login: LoginId,
+        refresh: Secret,
+        now: Timestamp,
+    ) -> Result<Tokens, ServiceError> {
         Ok(Tokens {
             access: self.identity.mint.access(user, login, now)?,
             cookie: self.identity.mint.cookie(user, login, now)?,
@@ -299,17 +312,6 @@ impl AccountParts {
     }
 }
 
-/// Does something to its end, though the request that began it is dropped: what the store has taken must
-/// be followed by what this process makes of it.
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
-) -> Result<T, ServiceError> {
-    match tokio::spawn(work).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(ServiceError::Internal(format!("an account's change ended early: {error}"))),
-    }
-}
-
 fn new_refresh(now: Timestamp) -> Result<(Secret, NewRefresh), IdentityError> {
     let RefreshToken { text, hash } = RefreshToken::make()?;
     Ok((text, NewRefresh { hash, expires_at: now.after(REFRESH_AGE) }))
@@ -325,7 +327,8 @@ fn parse_registration(
         (Ok(email), Ok(username), Ok(password)) => Ok((email, username, password)),
         (email, username, password) => {
             let rules = [("email", email.err()), ("username", username.err()), ("password", password.err())];
-            let broken = rules.into_iter().filter_map(|(field, rule)| rule.map(|rule| FieldError::new(field, rule)));
+            let broken =
+                rules.into_iter().filter_map(|(field, rule)| rule.map(|rule| FieldError::new(field, rule)));
             Err(ServiceError::Invalid(broken.collect()))
         }
     }
@@ -336,7 +339,7 @@ const fn caller(verified: Verified) -> Caller {
 }
 
 fn shown(caller: &Caller, profile: Option<Profile>) -> Result<Profile, ServiceError> {
-    let mut profile = profile.ok_or(ServiceError::NotFound(NO_SUCH_USER))?;
+    let mut profile = profile.ok_or(NO_USER)?;
     if profile.user.id != caller.user {
         profile.user.email = None;
     }

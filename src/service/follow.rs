@@ -4,7 +4,7 @@
 //! the timeline, or newer, and then pushed: relays keep the author's entries from before the follow is
 //! stored until they know after which entry it sees.
 
-use super::{Listing, NO_USER, PageRequest, ServiceError};
+use super::{Listing, NO_USER, PageRequest, ServiceError, to_the_end};
 use crate::actors::instant::{Instant, Instants};
 use crate::actors::relays::{RelayGone, Relays};
 use crate::actors::roster::Roster;
@@ -15,7 +15,6 @@ use crate::model::timestamp::Timestamp;
 use crate::model::user::{Caller, Named};
 use crate::storage::volatile::TimelineCache;
 use crate::storage::{Followed, Graph};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub struct Parts {
     pub turns: Arc<Turns>,
     /// Pages that a change makes stale for its maker.
     pub cache: Arc<dyn TimelineCache>,
-    /// How many a user may follow; 0 for no bound.
+    /// How many a user may follow.
     pub followees: u64,
     /// Where tests listen.
     pub instants: Instants,
@@ -114,7 +113,7 @@ impl Parts {
             false => Some(self.relays.expect(follow.followee, connections).await?),
         };
         self.instants.pass(Instant::FollowExpected(follow.follower)).await;
-        let most = if self.followees == 0 { u64::MAX } else { self.followees };
+        let most = self.followees;
         match self.graph.follow(follow, most).await? {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
@@ -150,11 +149,4 @@ impl From<RelayGone> for ServiceError {
     fn from(_: RelayGone) -> Self {
         Self::Unavailable { retry_after: Duration::from_secs(1) }
     }
-}
-
-/// Goes on though the client hangs up: what the store took, the relays must hear.
-async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
-) -> Result<T, ServiceError> {
-    tokio::spawn(change).await.map_err(|error| ServiceError::Internal(error.to_string()))?
 }

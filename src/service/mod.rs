@@ -128,3 +128,11 @@ impl From<IdentityError> for ServiceError {
 fn fields(errors: &[FieldError]) -> String {
     errors.iter().map(|error| error.field).collect::<Vec<_>>().join(", ")
 }
+
+/// Does a change to its end, though the client hangs up: what the store took must be followed by what this
+/// process makes of it.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
+) -> Result<T, ServiceError> {
+    tokio::spawn(change).await.map_err(|error| ServiceError::Internal(error.to_string()))?
+}

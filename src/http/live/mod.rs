@@ -9,6 +9,13 @@ pub mod wire;
 
 use self::socket::Bounds;
 use self::wire::Upgrade;
+use super::Edge;
+use super::address::Address;
+use super::caller::is_from_our_page;
+use super::cookies;
+use super::limits::charge;
+use super::listener::Slot;
+use super::problem::{Code, Problem};
 use crate::actors::node::NodeHandle;
 use crate::actors::session::{SessionArguments, SessionWorld};
 use crate::model::cursor::{Cursor, CursorError};
@@ -16,12 +23,14 @@ use crate::model::id::ConnectionId;
 use crate::model::secret::Secret;
 use crate::model::user::Caller;
 use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -51,21 +60,59 @@ pub enum HandshakeError {
 }
 
 /// An upgrade that was asked for by the rules, and what it came with.
-pub struct Handshake {
+struct Handshake {
     upgrade: OnUpgrade,
     accept: String,
     bearer_protocol: bool,
-    /// The token, wherever it stood; none where a cookie is to speak.
-    pub token: Option<Secret>,
+    /// Wherever it stood; none where a cookie is to speak.
+    token: Option<Secret>,
     cursor: Option<String>,
+}
+
+/// Answers `GET /ws`.
+pub(super) async fn upgrade(
+    State(edge): State<Edge>,
+    Address(address): Address,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, _) = request.into_parts();
+    let handshake = Handshake::read(&mut parts)?;
+    let caller = caller(&edge, &handshake, &parts).await;
+    charge(&edge, caller.as_ref().ok().map(|caller| caller.user), address).await?;
+    let caller = caller?;
+    let cursor = handshake.cursor().map_err(|error| Problem::field("cursor", error.to_string()))?;
+    if edge.live.node.is_draining() {
+        return Err(Problem::new(Code::NotReady).because("the node is leaving"));
+    }
+    let slot = parts.extensions.remove::<Slot>();
+    Ok(handshake.accept(&edge.live, caller, cursor, slot))
+}
+
+/// Whose upgrade it is: by its token, else by the cookie, which a page of ours must have sent.
+async fn caller(edge: &Edge, handshake: &Handshake, parts: &Parts) -> Result<Caller, Problem> {
+    let account = &edge.services.account;
+    if let Some(token) = &handshake.token {
+        return Ok(account.authenticate(token).await?);
+    }
+    let cookie = cookies::session(&parts.headers).ok_or_else(|| Problem::new(Code::Unauthorized))?;
+    if !is_from_our_page(parts, edge) {
+        return Err(Problem::new(Code::ForeignOrigin));
+    }
+    Ok(account.authenticate_cookie(&cookie).await?)
+}
+
+impl From<HandshakeError> for Problem {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::NotAnUpgrade => Self::new(Code::UpgradeRequired).because(error.to_string()),
+            HandshakeError::NoKey => Self::field("sec-websocket-key", "is missing"),
+        }
+    }
 }
 
 impl Handshake {
     /// Reads a request for an upgrade.
-    ///
-    /// # Errors
-    /// Where it is none.
-    pub fn read(parts: &mut Parts) -> Result<Self, HandshakeError> {
+    fn read(parts: &mut Parts) -> Result<Self, HandshakeError> {
         let headers = &parts.headers;
         let asked = parts.method == Method::GET
             && parts.version == Version::HTTP_11
@@ -87,21 +134,19 @@ impl Handshake {
     }
 
     /// The cursor to resume from, if one came along.
-    ///
-    /// # Errors
-    /// Where it is none of ours.
-    pub fn cursor(&self) -> Result<Option<Cursor>, CursorError> {
+    fn cursor(&self) -> Result<Option<Cursor>, CursorError> {
         self.cursor.as_deref().map(str::parse).transpose()
     }
 
     /// Upgrades for a caller whose token was checked: answers 101, and the connection lives on.
-    #[must_use]
-    pub fn accept(self, live: &Live, caller: Caller, cursor: Option<Cursor>) -> Response<Body> {
+    fn accept(self, live: &Live, caller: Caller, cursor: Option<Cursor>, slot: Option<Slot>) -> Response {
         // From here on the client counts as connected, so before it can know.
         let start = live.node.watermark.start();
         let (world, bounds) = (live.world.clone(), live.bounds);
         let upgrade = self.upgrade;
         tokio::spawn(async move {
+            // Held until the connection ends: it counts among those that are open.
+            let _slot = slot;
             let Some(upgrade) = upgrade.await.ok().and_then(Upgrade::of) else { return };
             let connection = ConnectionId::make();
             socket::run(upgrade, bounds, |outbox| SessionArguments {

@@ -54,8 +54,8 @@ type Answer = Pin<Box<dyn Future<Output = Option<Timestamp>> + Send>>;
 /// The bounds of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Messages a second; 0 for no bound.
-    pub frames_per_second: u32,
+    /// Messages a second, if bounded.
+    pub frames_per_second: Option<NonZeroU32>,
     /// Bytes that may wait for a slow reader.
     pub outbox_bytes: usize,
 }
@@ -90,7 +90,8 @@ pub async fn run(
         .max_frame_size(Some(MESSAGE_BYTES));
     let frames =
         WebSocketStream::from_partially_read(reading, rest.to_vec(), Role::Server, Some(config)).await;
-    let limiter = NonZeroU32::new(bounds.frames_per_second)
+    let limiter = bounds
+        .frames_per_second
         .map(|most| Box::new(RateLimiter::direct(Quota::per_second(most))));
     let socket =
         Socket { frames, writing, outbox, session, pulse, limiter, answer: None, dropped_at: None };

@@ -88,7 +88,8 @@ struct Served {
 
 impl Served {
     fn put(&self, status: &str, body: &str) {
-        let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         *self.answer.lock().unwrap() = head + body;
     }
 
@@ -120,7 +121,8 @@ async fn serve(body: &str) -> (String, Served) {
 
 #[tokio::test]
 async fn each_of_the_three_algorithms_is_taken() {
-    let signers = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].map(|algorithm| Signer::new(algorithm, "key"));
+    let signers =
+        [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].map(|algorithm| Signer::new(algorithm, "key"));
     let folder = tempfile::tempdir().unwrap();
     for signer in &signers {
         let file = folder.path().join(format!("{:?}.json", signer.algorithm));
@@ -162,7 +164,11 @@ async fn a_key_is_not_taken_under_another_algorithm() {
         forged.push(format!("{unsigned}.{payload}."));
     }
     for token in forged {
-        assert_eq!(issuers.verify(&Secret::new(token.clone()), NOW).await, Err(IdentityError::Invalid), "{token}");
+        assert_eq!(
+            issuers.verify(&Secret::new(token.clone()), NOW).await,
+            Err(IdentityError::Invalid),
+            "{token}"
+        );
     }
 }
 
@@ -193,7 +199,11 @@ async fn another_issuer_audience_or_key_is_refused() {
     for name in ["iss", "aud", "sub", "exp"] {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(name);
-        assert_eq!(issuers.verify(&signer.sign(&claims), NOW).await, Err(IdentityError::Invalid), "no {name}");
+        assert_eq!(
+            issuers.verify(&signer.sign(&claims), NOW).await,
+            Err(IdentityError::Invalid),
+            "no {name}"
+        );
     }
 }
 
@@ -227,7 +237,13 @@ async fn a_tokens_login_is_its_own_and_stays_the_same() {
     write(&file, &[&signer]);
     let issuers = issuers(file.to_str().unwrap());
     let mut logins = Vec::new();
-    for (name, value) in [("jti", json!("one")), ("jti", json!("two")), ("sub", json!("43")), ("jti", json!(null)), ("jti", json!(""))] {
+    for (name, value) in [
+        ("jti", json!("one")),
+        ("jti", json!("two")),
+        ("sub", json!("43")),
+        ("jti", json!(null)),
+        ("jti", json!("")),
+    ] {
         let mut claims = claims();
         claims[name] = value;
         // ECDSA signs differently each time: the second token has another text.
@@ -266,8 +282,11 @@ async fn a_changed_file_is_read_again_at_an_unknown_key() {
 
 #[tokio::test]
 async fn a_url_is_fetched_once_and_again_at_an_unknown_key_once() {
-    let (old, new, forged) =
-        (Signer::new(Algorithm::EdDSA, "old"), Signer::new(Algorithm::EdDSA, "new"), Signer::new(Algorithm::EdDSA, "forged"));
+    let (old, new, forged) = (
+        Signer::new(Algorithm::EdDSA, "old"),
+        Signer::new(Algorithm::EdDSA, "new"),
+        Signer::new(Algorithm::EdDSA, "forged"),
+    );
     let (url, served) = serve(&set(&[&old])).await;
     let issuers = issuers(&url);
     let token = old.sign(&claims());
@@ -290,7 +309,9 @@ async fn a_url_is_fetched_once_and_again_at_an_unknown_key_once() {
 async fn the_last_good_set_outlives_a_failing_fetch() {
     let (signer, unknown) = (Signer::new(Algorithm::EdDSA, "key"), Signer::new(Algorithm::EdDSA, "unknown"));
     let huge = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(300 * 1024));
-    for (status, body) in [("500 Oops", "{\"keys\":[]}"), ("302 Found", ""), ("200 OK", "<html>"), ("200 OK", &huge)] {
+    for (status, body) in
+        [("500 Oops", "{\"keys\":[]}"), ("302 Found", ""), ("200 OK", "<html>"), ("200 OK", &huge)]
+    {
         let (url, served) = serve(&set(&[&signer])).await;
         let issuers = issuers(&url);
         assert!(issuers.verify(&signer.sign(&claims()), NOW).await.is_ok());
@@ -332,10 +353,15 @@ async fn a_fetch_goes_on_though_who_asked_has_left() {
 
 #[test]
 fn an_entry_that_cannot_be_meant_is_refused() {
-    for (issuer, audience, jwks) in
-        [("", "roost", "keys.json"), (ISSUER, "", "keys.json"), (ISSUER, "roost", ""), ("roost", "roost", "keys.json"), (ISSUER, "roost", "https://")]
-    {
-        let entry = IssuerConfig { issuer: issuer.to_owned(), audience: audience.to_owned(), jwks: jwks.to_owned() };
+    for (issuer, audience, jwks) in [
+        ("", "roost", "keys.json"),
+        (ISSUER, "", "keys.json"),
+        (ISSUER, "roost", ""),
+        ("roost", "roost", "keys.json"),
+        (ISSUER, "roost", "https://"),
+    ] {
+        let entry =
+            IssuerConfig { issuer: issuer.to_owned(), audience: audience.to_owned(), jwks: jwks.to_owned() };
         assert!(matches!(Issuers::new(vec![entry.clone()]), Err(IdentityError::Setup(_))), "{entry:?}");
     }
 }

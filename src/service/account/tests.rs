@@ -56,7 +56,13 @@ impl Accounts for Told {
 
     fn profile(&self, id: UserId, _: UserId) -> Pending<Option<Profile>> {
         let user = self.user.clone();
-        answer((id == user.id).then_some(Profile { user, posts: 0, followers: 0, following: 0, is_following: false }))
+        answer((id == user.id).then_some(Profile {
+            user,
+            posts: 0,
+            followers: 0,
+            following: 0,
+            is_following: false,
+        }))
     }
 
     fn profile_by_name(&self, _: String, _: UserId) -> Pending<Option<Profile>> {
@@ -106,7 +112,10 @@ struct Ended(Mutex<HashSet<LoginId>>);
 
 impl Revocations for Ended {
     fn revoke(&self, login: LoginId, expires_at: Timestamp) {
-        assert!(expires_at >= Timestamp::now().after(Duration::from_secs(29 * 24 * 3600)), "forgotten too early");
+        assert!(
+            expires_at >= Timestamp::now().after(Duration::from_secs(29 * 24 * 3600)),
+            "forgotten too early"
+        );
         self.0.lock().unwrap().insert(login);
     }
 
@@ -129,7 +138,7 @@ impl TimelineCache for Forgotten {
         None
     }
 
-    fn keep_total(&self, _: UserId, _: u64) {}
+    fn keep_total(&self, _: UserId, _: u64, _: Timestamp) {}
 
     fn forget(&self, _: UserId) {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -239,7 +248,10 @@ async fn a_logout_ends_tokens_and_sockets() {
     assert_eq!(unauthorized(scene.account.authenticate(&tokens.access).await), super::LOGIN_ENDED);
     assert_eq!(unauthorized(scene.account.authenticate_cookie(&tokens.cookie).await), super::LOGIN_ENDED);
     assert_eq!(scene.closed.try_recv(), Ok(caller.login));
-    assert!(scene.account.authenticate(&others.access).await.is_ok(), "another login of the same user goes on");
+    assert!(
+        scene.account.authenticate(&others.access).await.is_ok(),
+        "another login of the same user goes on"
+    );
     assert!(scene.closed.try_recv().is_err());
 }
 

@@ -1,0 +1,146 @@
+//! How an operator's command reaches the data: by the running server's socket or, when none runs, by
+//! opening the store here. Both answer the same requests, those of `http::admin`.
+
+use super::CliError;
+use crate::data_dir::{self, DataDir, DataDirError};
+use crate::http::admin;
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use crate::storage::sqlite::{Options, Store};
+use crate::storage::{EntryObserver, Upkeep};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::UnixStream;
+use tower::ServiceExt;
+
+/// Somewhere that answers an operator.
+pub(super) enum Operator {
+    /// The server that runs on this data folder.
+    Server(PathBuf),
+    /// The store itself, locked for as long as this lives.
+    Store { router: Router, store: Store, _locked: DataDir },
+}
+
+impl Operator {
+    /// Reaches whatever holds the data at `path`.
+    pub async fn reach(path: &Path) -> Result<Self, CliError> {
+        if !path.join("roost.db").exists() {
+            return Err(CliError::Failed(format!("data folder {}: there is no database in it", path.display())));
+        }
+        let data = match DataDir::open_existing(path) {
+            Ok(data) => data,
+            Err(DataDirError::InUse { .. }) => return Ok(Self::Server(path.to_owned())),
+            Err(error) => return Err(error.into()),
+        };
+        let store = open(&data).await?;
+        let router = admin::router(Arc::new(store.clone()), Arc::new(store.clone()));
+        Ok(Self::Store { router, store, _locked: data })
+    }
+
+    /// Asks, and reads the whole answer.
+    pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<Option<T>, CliError> {
+        let answer = self.send(method, path, Body::empty()).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let body = answer.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+        // An answer without a body is read as `null`.
+        let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
+        serde_json::from_slice(&body).map(Some).map_err(|error| broken(&error))
+    }
+
+    /// Asks, and hears each line of the answer as it comes.
+    pub async fn follow(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        mut heard: impl FnMut(serde_json::Value) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let answer = self.send(Method::POST, path, Body::from(body.to_string())).await?;
+        let mut chunks = answer.into_body().into_data_stream();
+        let mut unread = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            unread.extend_from_slice(&chunk.map_err(|error| broken(&error))?);
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                heard(serde_json::from_slice(&line).map_err(|error| broken(&error))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends; a store that was opened here is closed in order.
+    pub async fn leave(self) -> Result<(), CliError> {
+        match self {
+            Self::Server(_) => Ok(()),
+            Self::Store { store, .. } => store.close().await.map_err(|error| CliError::Failed(error.to_string())),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Body>, CliError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "roost")
+            .header("content-type", "application/json")
+            .body(body)
+            .map_err(|error| CliError::Failed(error.to_string()))?;
+        let answer = match self {
+            Self::Server(folder) => send_to_server(folder, request).await?,
+            Self::Store { router, .. } => match router.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            },
+        };
+        if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let told = serde_json::from_slice::<admin::Refusal>(&body).map(|refusal| refusal.error);
+        Err(CliError::Failed(told.unwrap_or_else(|_| format!("the server answered {status}"))))
+    }
+}
+
+async fn send_to_server(folder: &Path, request: Request<Body>) -> Result<Response<Body>, CliError> {
+    let unreached = |error: std::io::Error| {
+        let socket = folder.join("roost.sock");
+        CliError::Failed(format!("a server uses {}, but does not answer at {} ({error})", folder.display(), socket.display()))
+    };
+    let (address, _folder) = data_dir::socket_of(folder).map_err(unreached)?;
+    let stream = UnixStream::connect(address).await.map_err(unreached)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    Ok(answer.map(Body::new))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> CliError {
+    CliError::Failed(format!("the answer broke off ({error})"))
+}
+
+/// Nobody reads beside this command, so nobody needs to hear of entries.
+struct Unheard;
+
+impl EntryObserver for Unheard {
+    fn entering(&self, _: Seq, _: UserId) {}
+    fn withdrawn(&self, _: Seq) {}
+}
+
+async fn open(data: &DataDir) -> Result<Store, CliError> {
+    let options = Options { file: data.db(), events: false, observer: Arc::new(Unheard), readers: 1 };
+    let opened = tokio::task::spawn_blocking(|| Store::open(options)).await;
+    let opened = opened.map_err(|error| CliError::Failed(error.to_string()))?;
+    opened.map_err(|error| CliError::Failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

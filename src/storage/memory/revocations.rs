@@ -1,0 +1,93 @@
+//! Logins that were ended before their tokens expired, each until they would have.
+//!
+//! Not bounded by a number, for to forget one early would let its tokens work again: it is bounded by
+//! how many logins can be begun while a token lives, and those are limited where they are begun.
+
+use crate::model::id::LoginId;
+use crate::model::timestamp::Timestamp;
+use crate::storage::volatile::Revocations;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+/// Entries below which it is not worth looking for what has expired.
+const FEW: usize = 1024;
+
+/// Ended logins, in this process.
+#[derive(Default)]
+pub struct RevokedLogins {
+    // A std lock: held for one look-up, never across an await.
+    ended: RwLock<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    until: HashMap<LoginId, Timestamp>,
+    /// How many are kept when it is next looked for what has expired.
+    sweep_at: usize,
+}
+
+impl RevokedLogins {
+    /// Starts with what the store knows, each until `expires_at` at the latest.
+    #[must_use]
+    pub fn starting_with(logins: &[LoginId], expires_at: Timestamp) -> Self {
+        let ended = Self::default();
+        for login in logins {
+            ended.revoke(*login, expires_at);
+        }
+        ended
+    }
+
+    fn revoke_at(&self, login: LoginId, expires_at: Timestamp, now: Timestamp) {
+        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+        let until = ended.until.entry(login).or_insert(expires_at);
+        *until = (*until).max(expires_at);
+        if ended.until.len() >= ended.sweep_at.max(FEW) {
+            ended.until.retain(|_, until| *until > now);
+            ended.sweep_at = ended.until.len() * 2;
+        }
+    }
+}
+
+impl Revocations for RevokedLogins {
+    fn revoke(&self, login: LoginId, expires_at: Timestamp) {
+        self.revoke_at(login, expires_at, Timestamp::now());
+    }
+
+    fn is_revoked(&self, login: LoginId) -> bool {
+        self.ended.read().unwrap_or_else(PoisonError::into_inner).until.contains_key(&login)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW, RevokedLogins};
+    use crate::model::id::LoginId;
+    use crate::model::timestamp::Timestamp;
+    use crate::storage::volatile::Revocations;
+    use std::time::Duration;
+
+    #[test]
+    fn an_ended_login_is_known_and_no_other() {
+        let (ended, other) = (LoginId::make(), LoginId::make());
+        let logins = RevokedLogins::default();
+        logins.revoke(ended, Timestamp::now().after(Duration::from_secs(60)));
+        assert!(logins.is_revoked(ended));
+        assert!(!logins.is_revoked(other));
+    }
+
+    #[test]
+    fn what_has_expired_is_forgotten_and_nothing_else_is() {
+        let (now, later) = (Timestamp::from_millis(1_000), Timestamp::from_millis(2_000));
+        let logins = RevokedLogins::default();
+        let lasting = LoginId::make();
+        logins.revoke_at(lasting, later, now);
+        // Told again with an earlier end: the later one holds.
+        logins.revoke_at(lasting, now, now);
+        for _ in 0..FEW * 20 {
+            logins.revoke_at(LoginId::make(), now, now);
+        }
+        assert!(logins.is_revoked(lasting));
+        let kept = logins.ended.read().unwrap().until.len();
+        assert!(kept <= FEW, "{kept} are kept");
+    }
+}

@@ -1,0 +1,131 @@
+//! From an older schema to this version's, step by step, all or nothing, with a copy of the file made
+//! first. There is no way back but that copy.
+
+use super::file::OpenError;
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, backup};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The schema of this version, whole.
+pub(super) const SCHEMA: &str = include_str!("schema.sql");
+/// Its number.
+pub(super) const VERSION: i64 = 1;
+
+/// `STEPS[n]` makes schema n + 2 of schema n + 1. What it leads to is what [`SCHEMA`] makes at once.
+const STEPS: &[&str] = &[];
+
+/// Brings a store of schema `found` up to [`VERSION`].
+pub(super) fn bring_up(connection: &Connection, file: &Path, found: i64) -> Result<(), OpenError> {
+    bring_up_by(connection, file, found, STEPS)
+}
+
+fn bring_up_by(connection: &Connection, file: &Path, found: i64, steps: &[&str]) -> Result<(), OpenError> {
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX).saturating_add(1);
+    if found >= known {
+        return Ok(());
+    }
+    let failed = |why: String| OpenError::Migration { file: file.to_owned(), found, known, why };
+    copy_aside(connection, file, found).map_err(failed)?;
+    let migrate = || -> rusqlite::Result<()> {
+        let changes = connection.unchecked_transaction()?;
+        for step in steps.iter().skip(usize::try_from(found - 1).unwrap_or(0)) {
+            changes.execute_batch(step)?;
+        }
+        changes.pragma_update(None, "user_version", known)?;
+        changes.commit()
+    };
+    migrate().map_err(|error| failed(error.to_string()))
+}
+
+/// Copies the store to `FILE.before-vN`, N being the schema to come; what an attempt that did not end
+/// left there is written anew.
+fn copy_aside(connection: &Connection, file: &Path, found: i64) -> Result<(), String> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".before-v{}", found + 1));
+    let aside = PathBuf::from(name);
+    match OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside) {
+        Ok(copy) => copy_all(connection, &aside)
+            .map_err(|error| error.to_string())
+            .and_then(|()| copy.sync_all().map_err(|error| error.to_string())),
+        Err(error) => Err(error.to_string()),
+    }
+    .map_err(|why| format!("{}: {why}", aside.display()))
+}
+
+fn copy_all(from: &Connection, to: &Path) -> rusqlite::Result<()> {
+    let mut copy = Connection::open(to)?;
+    let copying = Backup::new(from, &mut copy)?;
+    while copying.step(1024)? != backup::StepResult::Done {}
+    drop(copying);
+    // One file that stands alone, without a log beside it.
+    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    copy.close().map_err(|(_, error)| error)
+}
+
+/// What a schema consists of, for comparing.
+#[cfg(test)]
+fn shape(connection: &Connection) -> Vec<String> {
+    let mut statement =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OpenError, SCHEMA, STEPS, VERSION, bring_up_by, shape};
+    use rusqlite::Connection;
+    use std::path::PathBuf;
+
+    fn first_version(folder: &tempfile::TempDir) -> (PathBuf, Connection) {
+        let file = folder.path().join("roost.db");
+        let connection = Connection::open(&file).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE birds (name TEXT); INSERT INTO birds VALUES ('owl'); PRAGMA user_version = 1",
+            )
+            .unwrap();
+        (file, connection)
+    }
+
+    fn version(connection: &Connection) -> i64 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn the_steps_lead_to_the_version_that_the_schema_is() {
+        assert_eq!(STEPS.len() + 1, usize::try_from(VERSION).unwrap());
+        let whole = Connection::open_in_memory().unwrap();
+        whole.execute_batch(SCHEMA).unwrap();
+        assert!(shape(&whole).len() > 10);
+    }
+
+    #[test]
+    fn an_older_store_is_copied_aside_and_then_brought_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, connection) = first_version(&folder);
+        let steps = ["ALTER TABLE birds ADD COLUMN wings INTEGER", "UPDATE birds SET wings = 2"];
+        bring_up_by(&connection, &file, 1, &steps).unwrap();
+        assert_eq!(version(&connection), 3);
+        let wings: i64 = connection.query_row("SELECT wings FROM birds", [], |row| row.get(0)).unwrap();
+        assert_eq!(wings, 2);
+
+        let before = Connection::open(folder.path().join("roost.db.before-v2")).unwrap();
+        assert_eq!(version(&before), 1);
+        let bird: String = before.query_row("SELECT name FROM birds", [], |row| row.get(0)).unwrap();
+        assert_eq!(bird, "owl");
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, connection) = first_version(&folder);
+        let steps = ["UPDATE birds SET name = 'wren'", "nonsense"];
+        let refused = bring_up_by(&connection, &file, 1, &steps);
+        assert!(matches!(refused, Err(OpenError::Migration { found: 1, known: 3, .. })), "{refused:?}");
+        assert_eq!(version(&connection), 1);
+        let bird: String = connection.query_row("SELECT name FROM birds", [], |row| row.get(0)).unwrap();
+        assert_eq!(bird, "owl");
+    }
+}
