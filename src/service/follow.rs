@@ -56,12 +56,8 @@ impl Follows {
             return Err(ServiceError::invalid("id", "one cannot follow oneself"));
         }
         let parts = self.0.clone();
-        let follow = Follow {
-            id: FollowId::make(),
-            follower: caller.user,
-            followee,
-            created_at: Timestamp::now(),
-        };
+        let follow =
+            Follow { id: FollowId::make(), follower: caller.user, followee, created_at: Timestamp::now() };
         to_the_end(async move { parts.follow(follow).await }).await
     }
 
@@ -124,9 +120,10 @@ impl Parts {
                 }
                 Ok(follow)
             }
-            Followed::Already => {
-                Err(ServiceError::Conflict { code: "already_following", detail: "the user is followed already" })
-            }
+            Followed::Already => Err(ServiceError::Conflict {
+                code: "already_following",
+                detail: "the user is followed already",
+            }),
             Followed::Missing => Err(NO_USER),
             Followed::TooMany => {
                 Err(ServiceError::invalid("id", format!("a user follows at most {most} others")))

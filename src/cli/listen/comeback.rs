@@ -77,7 +77,10 @@ pub(super) fn retry_after(header: Option<&str>) -> Option<Duration> {
 pub(super) fn told(status: u16, body: &[u8]) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
-    detail.map_or_else(|| format!("the server answered {status}"), |detail| format!("the server answered {status}: {detail}"))
+    detail.map_or_else(
+        || format!("the server answered {status}"),
+        |detail| format!("the server answered {status}: {detail}"),
+    )
 }
 
 #[cfg(test)]

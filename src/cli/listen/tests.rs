@@ -45,7 +45,9 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     loop {
         let text = String::from_utf8_lossy(&read).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+            let length = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 return text;
             }
@@ -54,7 +56,11 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     }
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, frames: Vec<String>, close: Option<u16>) -> String {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    frames: Vec<String>,
+    close: Option<u16>,
+) -> String {
     let mut head = String::new();
     #[expect(clippy::result_large_err, reason = "the library says what its callback answers")]
     let note = |request: &Request, response: Response| {
@@ -152,7 +158,8 @@ async fn some_ends_are_final() {
         let played = against(vec![Scene::Talks(vec![connected("a")], Some(code))], TOKEN).await;
         assert_eq!(played.ended, Err(format!("closed with {code} (for a reason)")));
     }
-    let problem = "HTTP/1.1 400 Bad Request\r\ncontent-length: 38\r\n\r\n{\"detail\":\"is not a cursor of ours\"}  ";
+    let problem =
+        "HTTP/1.1 400 Bad Request\r\ncontent-length: 38\r\n\r\n{\"detail\":\"is not a cursor of ours\"}  ";
     let played = against(vec![Scene::Answers(problem)], TOKEN).await;
     assert_eq!(played.ended, Err("the server answered 400: is not a cursor of ours".to_owned()));
 }
@@ -166,7 +173,9 @@ async fn a_given_token_that_is_over_is_told() {
 #[tokio::test]
 async fn who_has_a_password_logs_in_again_when_the_token_is_over() {
     let scenes = vec![
-        Scene::Answers("HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"),
+        Scene::Answers(
+            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",
+        ),
         Scene::Answers(login("t1")),
         Scene::Talks(vec![connected("a")], Some(4401)),
         Scene::Answers(login("t2")),
@@ -181,7 +190,8 @@ async fn who_has_a_password_logs_in_again_when_the_token_is_over() {
 #[tokio::test]
 async fn a_refused_login_is_final_and_repeats_no_secret() {
     let refused = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 24\r\n\r\n{\"detail\":\"wrong words\"}";
-    let played = against(vec![Scene::Answers(refused)], &["--email", "a@example.com", "--password", "hunter2"]).await;
+    let played =
+        against(vec![Scene::Answers(refused)], &["--email", "a@example.com", "--password", "hunter2"]).await;
     assert_eq!(played.ended, Err("no login: the server answered 401: wrong words".to_owned()));
 }
 
