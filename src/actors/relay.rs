@@ -1,7 +1,7 @@
 //! `Relay`: carries entries from their authors into the outboxes of those who follow them here.
 //!
 //! A node has a few, each for a share of the authors; the `Node` supervises them. A relay keeps the
-//! order of its queue, hence that of each author. Its queue has [`QUEUE`] places, and who brings an
+//! order of its queue, hence that of each author. Its queue has 1,024 places, and who brings an
 //! entry waits for one; its mailbox carries entering, leaving and following, one message for each. A
 //! relay that ends has lost its index: the `Node` starts it anew and closes every session (1011); they
 //! resume, and the entries that it had not passed on still hold the mark back.
