@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! A circuit breaker: after five failures in a row a dependency is left alone for a while.
 //!
 //! It owns the count of failures and the time it was opened; it never sleeps, calls nothing and reads
@@ -60,10 +59,7 @@ impl Circuit {
     /// A closed circuit that, once opened, refuses for `open_for`.
     #[must_use]
     pub const fn new(open_for: Duration) -> Self {
-        Self {
-            open_for,
-            phase: Mutex::new(Phase::Closed { failures: 0 }),
-        }
+        Self { open_for, phase: Mutex::new(Phase::Closed { failures: 0 }) }
     }
 
     /// Whether a call may be made now. Where this answers yes, [`Self::succeeded`] or [`Self::failed`]
@@ -92,9 +88,9 @@ impl Circuit {
     pub fn failed(&self, now: Instant) {
         let mut phase = self.phase();
         *phase = match *phase {
-            Phase::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => Phase::Closed {
-                failures: failures + 1,
-            },
+            Phase::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
+                Phase::Closed { failures: failures + 1 }
+            }
             // A call that began before the circuit opened says nothing new.
             Phase::Open { since } => Phase::Open { since },
             Phase::Closed { .. } | Phase::Probing { .. } => Phase::Open { since: now },
@@ -159,10 +155,7 @@ mod tests {
         let over = now + OPEN_FOR;
         assert_eq!(circuit.state(over), CircuitState::HalfOpen);
         assert!(circuit.admits(over));
-        assert!(
-            !circuit.admits(over),
-            "a second call while the first one tries"
-        );
+        assert!(!circuit.admits(over), "a second call while the first one tries");
     }
 
     #[test]
@@ -197,6 +190,3 @@ mod tests {
         assert!(circuit.admits(now + OPEN_FOR));
     }
 }
-=======
-//! x
->>>>>>> main

@@ -17,21 +17,21 @@ use std::time::Duration;
 /// Takes after which full buckets are looked for, where there are fewer buckets than that.
 const TAKES_BETWEEN_SWEEPS: usize = 1024;
 
-/// How often what is limited may happen; 0 is no limit.
+/// How often what is limited may happen; none is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// Requests of a user.
-    pub requests_per_second: u32,
+    pub requests_per_second: Option<NonZeroU32>,
     /// Requests that a user may make at once, after a pause.
-    pub request_burst: u32,
+    pub request_burst: Option<NonZeroU32>,
     /// Posts of a user.
-    pub posts_per_minute: u32,
+    pub posts_per_minute: Option<NonZeroU32>,
     /// Requests without a token, by address.
-    pub address_requests_per_second: u32,
+    pub address_requests_per_second: Option<NonZeroU32>,
     /// Logins and refreshes, by address.
-    pub logins_per_minute: u32,
+    pub logins_per_minute: Option<NonZeroU32>,
     /// Registrations, by address.
-    pub registrations_per_hour: u32,
+    pub registrations_per_hour: Option<NonZeroU32>,
 }
 
 /// A bucket for each of those counted.
@@ -53,28 +53,16 @@ impl Buckets {
 
 impl<C: Clock + Clone> Buckets<C> {
     fn by_clock(rates: Rates, clock: C) -> Self {
-        let requests = NonZeroU32::new(rates.requests_per_second).map(|rate| {
-            let burst = NonZeroU32::new(rates.request_burst).unwrap_or(rate);
+        let requests = rates.requests_per_second.map(|rate| {
+            let burst = rates.request_burst.unwrap_or(rate);
             Quota::per_second(rate).allow_burst(burst)
         });
         Self {
             requests: keyed(requests, &clock),
-            posts: keyed(
-                NonZeroU32::new(rates.posts_per_minute).map(Quota::per_minute),
-                &clock,
-            ),
-            address_requests: keyed(
-                NonZeroU32::new(rates.address_requests_per_second).map(Quota::per_second),
-                &clock,
-            ),
-            logins: keyed(
-                NonZeroU32::new(rates.logins_per_minute).map(Quota::per_minute),
-                &clock,
-            ),
-            registrations: keyed(
-                NonZeroU32::new(rates.registrations_per_hour).map(Quota::per_hour),
-                &clock,
-            ),
+            posts: keyed(rates.posts_per_minute.map(Quota::per_minute), &clock),
+            address_requests: keyed(rates.address_requests_per_second.map(Quota::per_second), &clock),
+            logins: keyed(rates.logins_per_minute.map(Quota::per_minute), &clock),
+            registrations: keyed(rates.registrations_per_hour.map(Quota::per_hour), &clock),
         }
     }
 
@@ -82,13 +70,9 @@ impl<C: Clock + Clone> Buckets<C> {
         match what {
             Counted::Request(user) => take_from(self.requests.as_ref(), &user),
             Counted::Post(user) => take_from(self.posts.as_ref(), &user),
-            Counted::AddressRequest(address) => {
-                take_from(self.address_requests.as_ref(), &network(address))
-            }
+            Counted::AddressRequest(address) => take_from(self.address_requests.as_ref(), &network(address)),
             Counted::Login(address) => take_from(self.logins.as_ref(), &network(address)),
-            Counted::Registration(address) => {
-                take_from(self.registrations.as_ref(), &network(address))
-            }
+            Counted::Registration(address) => take_from(self.registrations.as_ref(), &network(address)),
         }
     }
 }
@@ -119,25 +103,17 @@ struct Keyed<K: Hash + Eq + Clone, C: Clock> {
     until_sweep: AtomicUsize,
 }
 
-fn keyed<K: Hash + Eq + Clone, C: Clock + Clone>(
-    quota: Option<Quota>,
-    clock: &C,
-) -> Option<Keyed<K, C>> {
+fn keyed<K: Hash + Eq + Clone, C: Clock + Clone>(quota: Option<Quota>, clock: &C) -> Option<Keyed<K, C>> {
     quota.map(|quota| Keyed {
         buckets: RateLimiter::dashmap_with_clock(quota, clock.clone()),
         until_sweep: AtomicUsize::new(TAKES_BETWEEN_SWEEPS),
     })
 }
 
-fn take_from<K: Hash + Eq + Clone, C: Clock>(
-    kind: Option<&Keyed<K, C>>,
-    key: &K,
-) -> Result<(), Duration> {
+fn take_from<K: Hash + Eq + Clone, C: Clock>(kind: Option<&Keyed<K, C>>, key: &K) -> Result<(), Duration> {
     let Some(kind) = kind else { return Ok(()) };
     kind.sweep_now_and_then();
-    kind.buckets
-        .check_key(key)
-        .map_err(|refused| refused.wait_time_from(kind.buckets.clock().now()))
+    kind.buckets.check_key(key).map_err(|refused| refused.wait_time_from(kind.buckets.clock().now()))
 }
 
 impl<K: Hash + Eq + Clone, C: Clock> Keyed<K, C> {
@@ -159,15 +135,16 @@ mod tests {
     use crate::storage::volatile::Counted;
     use governor::clock::FakeRelativeClock;
     use std::net::IpAddr;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     const RATES: Rates = Rates {
-        requests_per_second: 100,
-        request_burst: 200,
-        posts_per_minute: 10,
-        address_requests_per_second: 100,
-        logins_per_minute: 20,
-        registrations_per_hour: 100,
+        requests_per_second: NonZeroU32::new(100),
+        request_burst: NonZeroU32::new(200),
+        posts_per_minute: NonZeroU32::new(10),
+        address_requests_per_second: NonZeroU32::new(100),
+        logins_per_minute: NonZeroU32::new(20),
+        registrations_per_hour: NonZeroU32::new(100),
     };
 
     fn buckets(rates: Rates) -> (Buckets<FakeRelativeClock>, FakeRelativeClock) {
@@ -195,10 +172,7 @@ mod tests {
         let post = Counted::Post(UserId::make());
         let (taken, wait) = drain(&buckets, post);
         assert_eq!(taken, 10);
-        assert!(
-            wait > Duration::from_millis(5_900) && wait <= Duration::from_secs(6),
-            "{wait:?}"
-        );
+        assert!(wait > Duration::from_millis(5_900) && wait <= Duration::from_secs(6), "{wait:?}");
         clock.advance(Duration::from_millis(5_900));
         assert!(buckets.try_take(post).is_err());
         clock.advance(Duration::from_millis(100));
@@ -222,32 +196,16 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_and_a_mapped_address_is_ipv4() {
         let (buckets, _) = buckets(RATES);
-        assert_eq!(
-            drain(&buckets, Counted::Login(address("2001:db8::1"))).0,
-            20
-        );
-        assert_eq!(
-            drain(&buckets, Counted::Login(address("2001:db8::ffff:1"))).0,
-            0
-        );
-        assert_eq!(
-            drain(&buckets, Counted::Login(address("2001:db8:0:1::1"))).0,
-            20
-        );
-        assert_eq!(
-            drain(&buckets, Counted::Login(address("::ffff:192.0.2.1"))).0,
-            20
-        );
+        assert_eq!(drain(&buckets, Counted::Login(address("2001:db8::1"))).0, 20);
+        assert_eq!(drain(&buckets, Counted::Login(address("2001:db8::ffff:1"))).0, 0);
+        assert_eq!(drain(&buckets, Counted::Login(address("2001:db8:0:1::1"))).0, 20);
+        assert_eq!(drain(&buckets, Counted::Login(address("::ffff:192.0.2.1"))).0, 20);
         assert_eq!(drain(&buckets, Counted::Login(address("192.0.2.1"))).0, 0);
     }
 
     #[test]
-    fn a_limit_of_0_is_none() {
-        let none = Rates {
-            requests_per_second: 0,
-            posts_per_minute: 0,
-            ..RATES
-        };
+    fn what_has_no_limit_is_never_refused() {
+        let none = Rates { requests_per_second: None, posts_per_minute: None, ..RATES };
         let (buckets, _) = buckets(none);
         let user = UserId::make();
         assert!((0..10_000).all(|_| buckets.try_take(Counted::Post(user)).is_ok()));

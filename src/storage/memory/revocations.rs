@@ -54,11 +54,7 @@ impl Revocations for RevokedLogins {
     }
 
     fn is_revoked(&self, login: LoginId) -> bool {
-        self.ended
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .until
-            .contains_key(&login)
+        self.ended.read().unwrap_or_else(PoisonError::into_inner).until.contains_key(&login)
     }
 }
 

@@ -75,9 +75,7 @@ impl KeptPages {
             return;
         }
         self.users.entry(user).and_upsert_with(|kept| {
-            let mut kept = kept
-                .map(|entry| Kept::clone(entry.value()))
-                .unwrap_or_default();
+            let mut kept = kept.map(|entry| Kept::clone(entry.value())).unwrap_or_default();
             change(&mut kept);
             Arc::new(kept)
         });
@@ -104,20 +102,13 @@ impl KeptPages {
 impl TimelineCache for KeptPages {
     fn page(&self, user: UserId, list: &[Seq]) -> Option<CachedPage> {
         let kept = self.users.get(&user)?;
-        let found = kept
-            .pages
-            .iter()
-            .find(|kept| *kept.list == *list && self.is_fresh(kept.kept_at))?;
+        let found = kept.pages.iter().find(|kept| *kept.list == *list && self.is_fresh(kept.kept_at))?;
         Some(found.page.clone())
     }
 
     fn keep_page(&self, user: UserId, list: &[Seq], page: CachedPage) {
         let read_at = page.cached_at;
-        let page = KeptPage {
-            list: list.into(),
-            page,
-            kept_at: Instant::now(),
-        };
+        let page = KeptPage { list: list.into(), page, kept_at: Instant::now() };
         self.keep(user, read_at, |kept| {
             kept.pages.retain(|other| other.list != page.list);
             if kept.pages.len() == PAGES {
@@ -138,8 +129,7 @@ impl TimelineCache for KeptPages {
     }
 
     fn forget(&self, user: UserId) {
-        self.mark(user)
-            .fetch_max(Timestamp::now().millis(), Ordering::SeqCst);
+        self.mark(user).fetch_max(Timestamp::now().millis(), Ordering::SeqCst);
         self.users.invalidate(&user);
     }
 }
@@ -148,9 +138,10 @@ impl Kept {
     /// About what it takes: texts, and what each post and page costs beside them.
     fn bytes(&self) -> usize {
         let pages = self.pages.iter().map(|kept| {
-            let posts = kept.page.posts.iter().map(|view| {
-                size_of_val(view) + view.post.content.as_str().len() + view.author_name.len()
-            });
+            let posts =
+                kept.page.posts.iter().map(|view| {
+                    size_of_val(view) + view.post.content.as_str().len() + view.author_name.len()
+                });
             size_of::<KeptPage>() + size_of_val(&*kept.list) + posts.sum::<usize>()
         });
         size_of::<Self>() + 128 + pages.sum::<usize>()
@@ -176,15 +167,8 @@ mod tests {
             likes: 0,
             created_at: cached_at,
         };
-        let view = PostView {
-            post,
-            author_name: "anna".to_owned(),
-            is_liked: false,
-        };
-        CachedPage {
-            posts: Arc::new(vec![view]),
-            cached_at,
-        }
+        let view = PostView { post, author_name: "anna".to_owned(), is_liked: false };
+        CachedPage { posts: Arc::new(vec![view]), cached_at }
     }
 
     fn text(page: Option<CachedPage>) -> Option<String> {
@@ -195,16 +179,8 @@ mod tests {
     fn a_page_is_shown_for_the_very_list_it_was_made_of() {
         let (pages, anna) = (KeptPages::default(), UserId::make());
         pages.keep_page(anna, &[Seq(3), Seq(1)], page("kept", Timestamp::now()));
-        assert_eq!(
-            text(pages.page(anna, &[Seq(3), Seq(1)])),
-            Some("kept".to_owned())
-        );
-        for other in [
-            &[Seq(3)][..],
-            &[Seq(1), Seq(3)],
-            &[Seq(4), Seq(3), Seq(1)],
-            &[],
-        ] {
+        assert_eq!(text(pages.page(anna, &[Seq(3), Seq(1)])), Some("kept".to_owned()));
+        for other in [&[Seq(3)][..], &[Seq(1), Seq(3)], &[Seq(4), Seq(3), Seq(1)], &[]] {
             assert_eq!(text(pages.page(anna, other)), None, "{other:?}");
         }
         assert_eq!(text(pages.page(UserId::make(), &[Seq(3), Seq(1)])), None);

@@ -9,8 +9,7 @@ use crate::model::id::{LoginId, UserId};
 use crate::model::timestamp::Timestamp;
 use crate::model::user::{Email, Profile, User, Username};
 use crate::storage::{
-    Accounts, NewRefresh, NewUser, Pending, Refresh, Registration, Renaming, StorageError,
-    TokenHash,
+    Accounts, NewRefresh, NewUser, Pending, Refresh, Registration, Renaming, StorageError, TokenHash,
 };
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
@@ -22,11 +21,7 @@ impl Accounts for Store {
     fn register(&self, new: NewUser) -> Pending<Registration> {
         self.write(move |write| {
             let email = new.email.as_ref().map(Email::key);
-            if exists(
-                write.connection,
-                "SELECT key FROM users WHERE email_key = ?1",
-                email.as_deref(),
-            )? {
+            if exists(write.connection, "SELECT key FROM users WHERE email_key = ?1", email.as_deref())? {
                 return Ok(Registration::EmailTaken);
             }
             if name_is_taken(write.connection, &new.username)? {
@@ -59,11 +54,7 @@ impl Accounts for Store {
     fn profile(&self, id: UserId, viewer: UserId) -> Pending<Option<Profile>> {
         self.read(move |store| {
             let viewer = viewer_key(store, viewer)?;
-            store.first(
-                concat!(profile_sql!(), "id = ?2"),
-                params![viewer, id.0.as_bytes()],
-                profile,
-            )
+            store.first(concat!(profile_sql!(), "id = ?2"), params![viewer, id.0.as_bytes()], profile)
         })
     }
 
@@ -71,11 +62,7 @@ impl Accounts for Store {
         self.read(move |store| {
             let viewer = viewer_key(store, viewer)?;
             let key = name.to_ascii_lowercase();
-            store.first(
-                concat!(profile_sql!(), "username_key = ?2"),
-                params![viewer, key],
-                profile,
-            )
+            store.first(concat!(profile_sql!(), "username_key = ?2"), params![viewer, key], profile)
         })
     }
 
@@ -87,13 +74,7 @@ impl Accounts for Store {
         self.write(move |write| outside_user(write, &issuer, &subject, &new))
     }
 
-    fn open_login(
-        &self,
-        login: LoginId,
-        user: UserId,
-        first: NewRefresh,
-        now: Timestamp,
-    ) -> Pending<()> {
+    fn open_login(&self, login: LoginId, user: UserId, first: NewRefresh, now: Timestamp) -> Pending<()> {
         self.write(move |write| logins::open(write.connection, login, user, first, now))
     }
 
@@ -152,11 +133,7 @@ fn exists(store: &Connection, sql: &str, key: Option<&str>) -> Result<bool, Stor
 }
 
 fn name_is_taken(store: &Connection, name: &Username) -> Result<bool, StorageError> {
-    exists(
-        store,
-        "SELECT key FROM users WHERE username_key = ?1",
-        Some(&name.key()),
-    )
+    exists(store, "SELECT key FROM users WHERE username_key = ?1", Some(&name.key()))
 }
 
 /// Makes a user whose name and address are known to be free.
@@ -186,20 +163,14 @@ fn make(write: &Write<'_>, new: &NewUser) -> Result<(i64, User), StorageError> {
     Ok((key, user))
 }
 
-fn rename(
-    write: &Write<'_>,
-    id: UserId,
-    name: &Username,
-    now: Timestamp,
-) -> Result<Renaming, StorageError> {
+fn rename(write: &Write<'_>, id: UserId, name: &Username, now: Timestamp) -> Result<Renaming, StorageError> {
     let Some(key) = key_of(write.connection, id)? else {
         return Ok(Renaming::Missing);
     };
-    let owner = write.connection.first(
-        "SELECT key FROM users WHERE username_key = ?1",
-        [name.key()],
-        |row| row.get::<_, i64>(0),
-    )?;
+    let owner =
+        write.connection.first("SELECT key FROM users WHERE username_key = ?1", [name.key()], |row| {
+            row.get::<_, i64>(0)
+        })?;
     if owner.is_some_and(|owner| owner != key) {
         return Ok(Renaming::Taken);
     }
@@ -216,12 +187,7 @@ fn rename(
     Ok(Renaming::Done(renamed))
 }
 
-fn outside_user(
-    write: &Write<'_>,
-    issuer: &str,
-    subject: &str,
-    new: &NewUser,
-) -> Result<User, StorageError> {
+fn outside_user(write: &Write<'_>, issuer: &str, subject: &str, new: &NewUser) -> Result<User, StorageError> {
     let known = write.connection.first(
         "SELECT u.id, u.username, u.email, u.created_at, u.updated_at
          FROM outside_users o JOIN users u ON u.key = o.user WHERE o.issuer = ?1 AND o.subject = ?2",

@@ -19,27 +19,17 @@ const STEP: i32 = 256;
 const WAIT: Duration = Duration::from_millis(20);
 
 /// Begins a copy of `from` into `to`.
-pub(super) fn start(
-    from: Arc<PathBuf>,
-    to: PathBuf,
-    progress: Box<dyn Fn(u64, u64) + Send>,
-) -> Pending<()> {
+pub(super) fn start(from: Arc<PathBuf>, to: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()> {
     let (answer, answered) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("roost-backup".to_owned())
-        .spawn(move || {
-            // Whoever asked may have gone: the copy is finished all the same.
-            let _ = answer.send(copy(&from, &to, &progress));
-        });
+    let thread = std::thread::Builder::new().name("roost-backup".to_owned()).spawn(move || {
+        // Whoever asked may have gone: the copy is finished all the same.
+        let _ = answer.send(copy(&from, &to, &progress));
+    });
     if let Err(error) = thread {
-        return Box::pin(std::future::ready(Err(StorageError::Unavailable(
-            error.to_string(),
-        ))));
+        return Box::pin(std::future::ready(Err(StorageError::Unavailable(error.to_string()))));
     }
     Box::pin(async move {
-        answered
-            .await
-            .unwrap_or_else(|_| Err(StorageError::Refused("a backup panicked".to_owned())))
+        answered.await.unwrap_or_else(|_| Err(StorageError::Refused("a backup panicked".to_owned())))
     })
 }
 
@@ -75,12 +65,7 @@ fn copy(from: &Path, to: &Path, progress: &dyn Fn(u64, u64)) -> Result<(), Stora
     copied
 }
 
-fn fill(
-    from: &Path,
-    to: &Path,
-    held: &File,
-    progress: &dyn Fn(u64, u64),
-) -> Result<(), StorageError> {
+fn fill(from: &Path, to: &Path, held: &File, progress: &dyn Fn(u64, u64)) -> Result<(), StorageError> {
     held.set_len(0).map_err(|error| failed(to, &error))?;
     let source = file::open_reader(from)?;
     // Held to the end: the copy is of this moment, and no write makes it start over.
@@ -93,10 +78,7 @@ fn fill(
     loop {
         let step = steps.step(STEP)?;
         let so_far = steps.progress();
-        progress(
-            so_far.remaining.unsigned_abs().into(),
-            so_far.pagecount.unsigned_abs().into(),
-        );
+        progress(so_far.remaining.unsigned_abs().into(), so_far.pagecount.unsigned_abs().into());
         match step {
             StepResult::Done => break,
             StepResult::Busy | StepResult::Locked => std::thread::sleep(WAIT),
@@ -117,9 +99,7 @@ fn sync_folder(file: &Path) -> Result<(), StorageError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| failed(folder, &error))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, &error))
 }
 
 fn refused(file: &Path, why: &str) -> StorageError {

@@ -22,11 +22,7 @@ fn change(row: &Row<'_>) -> rusqlite::Result<Option<EntryChange>> {
     let deletes: bool = row.get(0)?;
     let (author, id) = (user_id(row, 1)?, post_id(row, 3)?);
     Ok(match time_or_none(row, 7)? {
-        Some(deleted_at) if deletes => Some(EntryChange::Deleted {
-            id,
-            author,
-            deleted_at,
-        }),
+        Some(deleted_at) if deletes => Some(EntryChange::Deleted { id, author, deleted_at }),
         Some(_) => None,
         None => Some(EntryChange::Posted {
             author_name: row.get(2)?,

@@ -54,9 +54,7 @@ pub enum OpenError {
         why: String,
     },
     /// An older schema that could not be brought up to this version's.
-    #[error(
-        "{file}: schema {found} could not be brought up to {known}, nothing was changed: {why}"
-    )]
+    #[error("{file}: schema {found} could not be brought up to {known}, nothing was changed: {why}")]
     Migration {
         /// The store's file.
         file: PathBuf,
@@ -82,9 +80,7 @@ pub(super) fn open_writer(file: &Path) -> Result<(Connection, StoreName), OpenEr
     let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(told)?;
     if matches!(found, Found::New) {
         // Before the first page is written: it cannot be changed after.
-        connection
-            .pragma_update(None, "auto_vacuum", "INCREMENTAL")
-            .map_err(told)?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(told)?;
     }
     set_up_writer(&connection, file)?;
     match found {
@@ -95,19 +91,12 @@ pub(super) fn open_writer(file: &Path) -> Result<(Connection, StoreName), OpenEr
         }
     }
     // A folder that cannot be written shows here, not at the first post.
-    connection
-        .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
-        .map_err(told)?;
-    let name = connection.query_row(
-        "SELECT value FROM meta WHERE name = 'store_name'",
-        [],
-        |row| row.get(0),
-    );
+    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(told)?;
+    let name = connection.query_row("SELECT value FROM meta WHERE name = 'store_name'", [], |row| row.get(0));
     let name: i64 = name.map_err(|error| match error {
-        rusqlite::Error::QueryReturnedNoRows => OpenError::Damaged {
-            file: file.to_owned(),
-            why: "it has no name".to_owned(),
-        },
+        rusqlite::Error::QueryReturnedNoRows => {
+            OpenError::Damaged { file: file.to_owned(), why: "it has no name".to_owned() }
+        }
         error => told(error),
     })?;
     Ok((connection, StoreName(name.cast_unsigned())))
@@ -124,52 +113,34 @@ pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
 /// Sets a new name, as every new store and every copy gets.
 pub(super) fn name_anew(connection: &Connection) -> rusqlite::Result<()> {
     let name = StoreName::make().0.cast_signed();
-    connection.execute(
-        "INSERT OR REPLACE INTO meta (name, value) VALUES ('store_name', ?1)",
-        [name],
-    )?;
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('store_name', ?1)", [name])?;
     Ok(())
 }
 
 /// Looks at the file without changing it; where there is none, makes an empty one that only we may read.
 fn recognise(file: &Path) -> Result<Found, OpenError> {
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     match made {
         Ok(_) => return Ok(Found::New),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => {
-            return Err(OpenError::Unwritable {
-                file: file.to_owned(),
-                why: error.to_string(),
-            });
+            return Err(OpenError::Unwritable { file: file.to_owned(), why: error.to_string() });
         }
     }
     let told = |error: rusqlite::Error| told(file, &error);
     let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
-    let number = |sql: &str| {
-        connection
-            .query_row(sql, [], |row| row.get::<_, i64>(0))
-            .map_err(told)
-    };
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(told);
     let application = number("PRAGMA application_id")?;
     let version = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     match (application, version) {
         // Cut off while it was made: nothing is in it yet.
         (0, 0) if tables == 0 => Ok(Found::New),
-        (APPLICATION_ID, found) if found > migrations::VERSION => Err(OpenError::Newer {
-            file: file.to_owned(),
-            found,
-            known: migrations::VERSION,
-        }),
+        (APPLICATION_ID, found) if found > migrations::VERSION => {
+            Err(OpenError::Newer { file: file.to_owned(), found, known: migrations::VERSION })
+        }
         (APPLICATION_ID, version) if version > 0 => Ok(Found::Ours { version }),
-        _ => Err(OpenError::NotOurs {
-            file: file.to_owned(),
-        }),
+        _ => Err(OpenError::NotOurs { file: file.to_owned() }),
     }
 }
 
@@ -185,8 +156,7 @@ fn connect(file: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
 /// What makes a commit durable, read back: a build of SQLite may know better.
 fn set_up_writer(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     let set = || -> rusqlite::Result<(String, i64)> {
-        let journal =
-            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        let journal = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "cache_size", -16384)?;
@@ -200,9 +170,7 @@ fn set_up_writer(connection: &Connection, file: &Path) -> Result<(), OpenError> 
         (journal, SYNCHRONOUS_FULL) if journal == "wal" => Ok(()),
         (journal, synchronous) => Err(OpenError::Unwritable {
             file: file.to_owned(),
-            why: format!(
-                "commits would not be durable there (journal {journal}, synchronous {synchronous})"
-            ),
+            why: format!("commits would not be durable there (journal {journal}, synchronous {synchronous})"),
         }),
     }
 }
@@ -230,17 +198,11 @@ fn check_length(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     };
     let whole = whole().map_err(|error| told(file, &error))?;
     let length = std::fs::metadata(file)
-        .map_err(|error| OpenError::Unwritable {
-            file: file.to_owned(),
-            why: error.to_string(),
-        })?
+        .map_err(|error| OpenError::Unwritable { file: file.to_owned(), why: error.to_string() })?
         .len();
     if i64::try_from(length).is_ok_and(|length| length < whole) {
         let why = format!("{length} bytes of {whole} are there");
-        return Err(OpenError::Damaged {
-            file: file.to_owned(),
-            why,
-        });
+        return Err(OpenError::Damaged { file: file.to_owned(), why });
     }
     Ok(())
 }
@@ -258,13 +220,7 @@ pub(super) fn told(file: &Path, error: &rusqlite::Error) -> OpenError {
             | ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked,
-        ) => OpenError::Unwritable {
-            file,
-            why: error.to_string(),
-        },
-        _ => OpenError::Damaged {
-            file,
-            why: error.to_string(),
-        },
+        ) => OpenError::Unwritable { file, why: error.to_string() },
+        _ => OpenError::Damaged { file, why: error.to_string() },
     }
 }

@@ -2,9 +2,7 @@
 //! number that grows with every follow.
 
 use super::Store;
-use super::statement::{
-    Statements, before, count, head, key_of, place, rows, seq, time, user_id, uuid,
-};
+use super::statement::{Statements, before, count, head, key_of, place, rows, seq, time, user_id, uuid};
 use super::writer::Write;
 use crate::model::cursor::Seq;
 use crate::model::event::Change;
@@ -20,12 +18,7 @@ impl Graph for Store {
         self.write(move |write| self::follow(write, &follow, max))
     }
 
-    fn unfollow(
-        &self,
-        follower: UserId,
-        followee: UserId,
-        now: Timestamp,
-    ) -> Pending<Option<Follow>> {
+    fn unfollow(&self, follower: UserId, followee: UserId, now: Timestamp) -> Pending<Option<Follow>> {
         self.write(move |write| unfollow(write, follower, followee, now))
     }
 
@@ -74,25 +67,14 @@ fn listed(
     counted: &str,
     list: &str,
 ) -> Result<Option<Listed<Named>>, StorageError> {
-    let user = store.first(counted, [user.0.as_bytes()], |row| {
-        Ok((row.get::<_, i64>(0)?, count(row, 1)?))
-    })?;
+    let user =
+        store.first(counted, [user.0.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, count(row, 1)?)))?;
     let Some((user, total)) = user else {
         return Ok(None);
     };
-    let items = store.all(
-        list,
-        params![user, before(page.before), rows(page.limit)],
-        |row| {
-            Ok((
-                count(row, 0)?,
-                Named {
-                    id: user_id(row, 1)?,
-                    username: row.get(2)?,
-                },
-            ))
-        },
-    )?;
+    let items = store.all(list, params![user, before(page.before), rows(page.limit)], |row| {
+        Ok((count(row, 0)?, Named { id: user_id(row, 1)?, username: row.get(2)? }))
+    })?;
     Ok(Some(Listed { items, total }))
 }
 
@@ -145,14 +127,8 @@ fn follow(write: &Write<'_>, follow: &Follow, max: u64) -> Result<Followed, Stor
             stands_at,
         ],
     )?;
-    store.change(
-        "UPDATE users SET following = following + 1 WHERE key = ?1",
-        [follower],
-    )?;
-    store.change(
-        "UPDATE users SET followers = followers + 1 WHERE key = ?1",
-        [followee],
-    )?;
+    store.change("UPDATE users SET following = following + 1 WHERE key = ?1", [follower])?;
+    store.change("UPDATE users SET followers = followers + 1 WHERE key = ?1", [followee])?;
     write.publish(&Change::FollowCreated(follow), follow.created_at)?;
     Ok(Followed::Done { since })
 }
@@ -170,24 +146,11 @@ fn unfollow(
     let gone = store.first(
         "DELETE FROM following WHERE follower = ?1 AND followee = ?2 RETURNING id, created_at",
         [from, to],
-        |row| {
-            Ok(Follow {
-                id: FollowId(uuid(row, 0)?),
-                follower,
-                followee,
-                created_at: time(row, 1)?,
-            })
-        },
+        |row| Ok(Follow { id: FollowId(uuid(row, 0)?), follower, followee, created_at: time(row, 1)? }),
     )?;
     let Some(follow) = gone else { return Ok(None) };
-    store.change(
-        "UPDATE users SET following = following - 1 WHERE key = ?1",
-        [from],
-    )?;
-    store.change(
-        "UPDATE users SET followers = followers - 1 WHERE key = ?1",
-        [to],
-    )?;
+    store.change("UPDATE users SET following = following - 1 WHERE key = ?1", [from])?;
+    store.change("UPDATE users SET followers = followers - 1 WHERE key = ?1", [to])?;
     write.publish(&Change::FollowDeleted(&follow), now)?;
     Ok(Some(follow))
 }

@@ -23,9 +23,7 @@ impl Jobs for Store {
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()> {
         self.write(move |write| {
             for seq in &seqs {
-                write
-                    .connection
-                    .change("DELETE FROM deliveries WHERE seq = ?1", [place(*seq)])?;
+                write.connection.change("DELETE FROM deliveries WHERE seq = ?1", [place(*seq)])?;
             }
             Ok(())
         })
@@ -37,13 +35,7 @@ impl Jobs for Store {
             store.all(
                 "SELECT id, event, attempts FROM events WHERE due_at <= ?1 ORDER BY id LIMIT ?2",
                 [now.millis(), rows(limit)],
-                |row| {
-                    Ok(EventJob {
-                        id: count(row, 0)?,
-                        event: row.get(1)?,
-                        attempts: row.get(2)?,
-                    })
-                },
+                |row| Ok(EventJob { id: count(row, 0)?, event: row.get(1)?, attempts: row.get(2)? }),
             )
         })
     }
@@ -51,9 +43,7 @@ impl Jobs for Store {
     fn sent(&self, ids: Vec<u64>) -> Pending<()> {
         self.write(move |write| {
             for id in &ids {
-                write
-                    .connection
-                    .change("DELETE FROM events WHERE id = ?1", [number(*id)])?;
+                write.connection.change("DELETE FROM events WHERE id = ?1", [number(*id)])?;
             }
             Ok(())
         })
@@ -77,9 +67,7 @@ impl Jobs for Store {
                  SELECT event, ?2, attempts + 1, ?3 FROM events WHERE id = ?1",
                 params![number(id), error, now.millis()],
             )?;
-            write
-                .connection
-                .change("DELETE FROM events WHERE id = ?1", [number(id)])?;
+            write.connection.change("DELETE FROM events WHERE id = ?1", [number(id)])?;
             Ok(())
         })
     }
@@ -123,9 +111,7 @@ impl Jobs for Store {
 
     fn drop_letter(&self, id: u64) -> Pending<bool> {
         self.write(move |write| {
-            let gone = write
-                .connection
-                .change("DELETE FROM dead_letters WHERE id = ?1", [number(id)])?;
+            let gone = write.connection.change("DELETE FROM dead_letters WHERE id = ?1", [number(id)])?;
             Ok(gone == 1)
         })
     }

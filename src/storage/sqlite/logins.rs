@@ -20,12 +20,7 @@ pub(super) fn open(
     };
     store.change(
         "INSERT INTO logins (id, user, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
-        params![
-            login.0.as_bytes(),
-            user,
-            now.millis(),
-            first.expires_at.millis()
-        ],
+        params![login.0.as_bytes(), user, now.millis(), first.expires_at.millis()],
     )?;
     keep(store, login, first)
 }
@@ -56,17 +51,11 @@ pub(super) fn refresh(
         None | Some((.., true)) => Ok(Refresh::Refused),
         Some((_, _, _, expires_at, _)) if expires_at <= now => Ok(Refresh::Refused),
         Some((login, _, true, ..)) => {
-            store.change(
-                "UPDATE logins SET revoked = 1 WHERE id = ?1",
-                [login.0.as_bytes()],
-            )?;
+            store.change("UPDATE logins SET revoked = 1 WHERE id = ?1", [login.0.as_bytes()])?;
             Ok(Refresh::Reused { login })
         }
         Some((login, user, ..)) => {
-            store.change(
-                "UPDATE refresh_tokens SET spent = 1 WHERE hash = ?1",
-                [spend],
-            )?;
+            store.change("UPDATE refresh_tokens SET spent = 1 WHERE hash = ?1", [spend])?;
             store.change(
                 "UPDATE logins SET expires_at = max(expires_at, ?2) WHERE id = ?1",
                 params![login.0.as_bytes(), next.expires_at.millis()],
@@ -78,11 +67,7 @@ pub(super) fn refresh(
 }
 
 /// Ends a login, also one that was never begun here.
-pub(super) fn revoke(
-    store: &Connection,
-    login: LoginId,
-    expires_at: Timestamp,
-) -> Result<(), StorageError> {
+pub(super) fn revoke(store: &Connection, login: LoginId, expires_at: Timestamp) -> Result<(), StorageError> {
     store.change(
         "INSERT INTO logins (id, expires_at, revoked) VALUES (?1, ?2, 1)
          ON CONFLICT (id) DO UPDATE SET revoked = 1, expires_at = max(expires_at, excluded.expires_at)",
@@ -92,11 +77,7 @@ pub(super) fn revoke(
 }
 
 /// Whether it was begun here and goes on.
-pub(super) fn is_alive(
-    store: &Connection,
-    login: LoginId,
-    now: Timestamp,
-) -> Result<bool, StorageError> {
+pub(super) fn is_alive(store: &Connection, login: LoginId, now: Timestamp) -> Result<bool, StorageError> {
     let alive = store.first(
         "SELECT 1 FROM logins WHERE id = ?1 AND user IS NOT NULL AND revoked = 0 AND expires_at > ?2",
         params![login.0.as_bytes(), now.millis()],
@@ -107,11 +88,9 @@ pub(super) fn is_alive(
 
 /// All that were revoked and would still go on.
 pub(super) fn revoked(store: &Connection, now: Timestamp) -> Result<Vec<LoginId>, StorageError> {
-    store.all(
-        "SELECT id FROM logins WHERE revoked = 1 AND expires_at > ?1",
-        [now.millis()],
-        |row| uuid(row, 0).map(LoginId),
-    )
+    store.all("SELECT id FROM logins WHERE revoked = 1 AND expires_at > ?1", [now.millis()], |row| {
+        uuid(row, 0).map(LoginId)
+    })
 }
 
 fn keep(store: &Connection, login: LoginId, token: NewRefresh) -> Result<(), StorageError> {

@@ -21,24 +21,12 @@ pub(super) fn bring_up(connection: &Connection, file: &Path, found: i64) -> Resu
     bring_up_by(connection, file, found, STEPS)
 }
 
-fn bring_up_by(
-    connection: &Connection,
-    file: &Path,
-    found: i64,
-    steps: &[&str],
-) -> Result<(), OpenError> {
-    let known = i64::try_from(steps.len())
-        .unwrap_or(i64::MAX)
-        .saturating_add(1);
+fn bring_up_by(connection: &Connection, file: &Path, found: i64, steps: &[&str]) -> Result<(), OpenError> {
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX).saturating_add(1);
     if found >= known {
         return Ok(());
     }
-    let failed = |why: String| OpenError::Migration {
-        file: file.to_owned(),
-        found,
-        known,
-        why,
-    };
+    let failed = |why: String| OpenError::Migration { file: file.to_owned(), found, known, why };
     copy_aside(connection, file, found).map_err(failed)?;
     let migrate = || -> rusqlite::Result<()> {
         let changes = connection.unchecked_transaction()?;
@@ -57,13 +45,7 @@ fn copy_aside(connection: &Connection, file: &Path, found: i64) -> Result<(), St
     let mut name = file.as_os_str().to_owned();
     name.push(format!(".before-v{}", found + 1));
     let aside = PathBuf::from(name);
-    match OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)
-    {
+    match OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside) {
         Ok(copy) => copy_all(connection, &aside)
             .map_err(|error| error.to_string())
             .and_then(|()| copy.sync_all().map_err(|error| error.to_string())),
@@ -85,14 +67,9 @@ fn copy_all(from: &Connection, to: &Path) -> rusqlite::Result<()> {
 /// What a schema consists of, for comparing.
 #[cfg(test)]
 fn shape(connection: &Connection) -> Vec<String> {
-    let mut statement = connection
-        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
-        .unwrap();
-    statement
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    let mut statement =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
 #[cfg(test)]
@@ -104,14 +81,16 @@ mod tests {
     fn first_version(folder: &tempfile::TempDir) -> (PathBuf, Connection) {
         let file = folder.path().join("roost.db");
         let connection = Connection::open(&file).unwrap();
-        connection.execute_batch("CREATE TABLE birds (name TEXT); INSERT INTO birds VALUES ('owl'); PRAGMA user_version = 1").unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE birds (name TEXT); INSERT INTO birds VALUES ('owl'); PRAGMA user_version = 1",
+            )
+            .unwrap();
         (file, connection)
     }
 
     fn version(connection: &Connection) -> i64 {
-        connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .unwrap()
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -126,22 +105,15 @@ mod tests {
     fn an_older_store_is_copied_aside_and_then_brought_up() {
         let folder = tempfile::tempdir().unwrap();
         let (file, connection) = first_version(&folder);
-        let steps = [
-            "ALTER TABLE birds ADD COLUMN wings INTEGER",
-            "UPDATE birds SET wings = 2",
-        ];
+        let steps = ["ALTER TABLE birds ADD COLUMN wings INTEGER", "UPDATE birds SET wings = 2"];
         bring_up_by(&connection, &file, 1, &steps).unwrap();
         assert_eq!(version(&connection), 3);
-        let wings: i64 = connection
-            .query_row("SELECT wings FROM birds", [], |row| row.get(0))
-            .unwrap();
+        let wings: i64 = connection.query_row("SELECT wings FROM birds", [], |row| row.get(0)).unwrap();
         assert_eq!(wings, 2);
 
         let before = Connection::open(folder.path().join("roost.db.before-v2")).unwrap();
         assert_eq!(version(&before), 1);
-        let bird: String = before
-            .query_row("SELECT name FROM birds", [], |row| row.get(0))
-            .unwrap();
+        let bird: String = before.query_row("SELECT name FROM birds", [], |row| row.get(0)).unwrap();
         assert_eq!(bird, "owl");
     }
 
@@ -151,21 +123,9 @@ mod tests {
         let (file, connection) = first_version(&folder);
         let steps = ["UPDATE birds SET name = 'wren'", "nonsense"];
         let refused = bring_up_by(&connection, &file, 1, &steps);
-        assert!(
-            matches!(
-                refused,
-                Err(OpenError::Migration {
-                    found: 1,
-                    known: 3,
-                    ..
-                })
-            ),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(OpenError::Migration { found: 1, known: 3, .. })), "{refused:?}");
         assert_eq!(version(&connection), 1);
-        let bird: String = connection
-            .query_row("SELECT name FROM birds", [], |row| row.get(0))
-            .unwrap();
+        let bird: String = connection.query_row("SELECT name FROM birds", [], |row| row.get(0)).unwrap();
         assert_eq!(bird, "owl");
     }
 }

@@ -7,9 +7,7 @@ use super::statement::{Statements, head, key_of, number_of, place, seq, time};
 use crate::model::cursor::{Cursor, Seq, StoreName};
 use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{
-    Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES,
-};
+use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES};
 use rusqlite::Connection;
 
 /// A seek costs about as much as walking over so many entries.
@@ -30,18 +28,11 @@ pub(super) fn since(
         return Ok(Missed::Lost(Loss::Expired));
     }
     let Some(user) = key_of(store, user)? else {
-        return Ok(Missed::Entries {
-            entries: Vec::new(),
-            through,
-        });
+        return Ok(Missed::Entries { entries: Vec::new(), through });
     };
     let sources = sources(store, user)?;
     let behind = through.0 - cursor.seq.0;
-    let mut replay = Replay {
-        store,
-        entries: Vec::new(),
-        posts: 0,
-    };
+    let mut replay = Replay { store, entries: Vec::new(), posts: 0 };
     let whole = if behind <= sources.len() as u64 * SEEK {
         replay.walk(&sources, cursor.seq)?
     } else {
@@ -60,11 +51,10 @@ fn is_expired(store: &Connection, after: Seq) -> Result<bool, StorageError> {
     if place(after) < number_of(store, "swept")? {
         return Ok(true);
     }
-    let next = store.first(
-        "SELECT at FROM entries WHERE seq > ?1 ORDER BY seq LIMIT 1",
-        [place(after)],
-        |row| time(row, 0),
-    )?;
+    let next =
+        store.first("SELECT at FROM entries WHERE seq > ?1 ORDER BY seq LIMIT 1", [place(after)], |row| {
+            time(row, 0)
+        })?;
     Ok(next.is_some_and(|made_at| made_at < Timestamp::now().before(TIMELINE_AGE)))
 }
 
@@ -79,21 +69,10 @@ fn sources(store: &Connection, user: i64) -> Result<Vec<Source>, StorageError> {
     let mut sources = store.all(
         "SELECT followee, since FROM following WHERE follower = ?1 ORDER BY followee",
         [user],
-        |row| {
-            Ok(Source {
-                author: row.get(0)?,
-                since: seq(row, 1)?,
-            })
-        },
+        |row| Ok(Source { author: row.get(0)?, since: seq(row, 1)? }),
     )?;
     let own = sources.partition_point(|source| source.author < user);
-    sources.insert(
-        own,
-        Source {
-            author: user,
-            since: Seq(0),
-        },
-    );
+    sources.insert(own, Source { author: user, since: Seq(0) });
     Ok(sources)
 }
 
@@ -106,9 +85,8 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     fn walk(&mut self, sources: &[Source], after: Seq) -> Result<bool, StorageError> {
-        let mut behind = self
-            .store
-            .prepare_cached("SELECT seq, author FROM entries WHERE seq > ?1 ORDER BY seq")?;
+        let mut behind =
+            self.store.prepare_cached("SELECT seq, author FROM entries WHERE seq > ?1 ORDER BY seq")?;
         let mut rows = behind.query([place(after)])?;
         while let Some(row) = rows.next()? {
             let (seq, author): (Seq, i64) = (seq(row, 0)?, row.get(1)?);

@@ -78,18 +78,10 @@ impl Store {
     /// # Errors
     /// Why not, in one line; the file is as it was.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options {
-            file,
-            events,
-            observer,
-            readers,
-        } = options;
+        let Options { file, events, observer, readers } = options;
         let (connection, name) = file::open_writer(&file)?;
-        let writer =
-            Writer::start(connection, events, observer).map_err(|error| OpenError::Unwritable {
-                file: file.clone(),
-                why: error.to_string(),
-            })?;
+        let writer = Writer::start(connection, events, observer)
+            .map_err(|error| OpenError::Unwritable { file: file.clone(), why: error.to_string() })?;
         Ok(Self {
             name,
             writer: Arc::new(writer),
@@ -102,22 +94,15 @@ impl Store {
     #[must_use]
     pub fn circuits(&self) -> (CircuitState, CircuitState) {
         let now = Instant::now();
-        (
-            self.writer.circuit().state(now),
-            self.readers.circuit().state(now),
-        )
+        (self.writer.circuit().state(now), self.readers.circuit().state(now))
     }
 
     /// How safe a commit is.
     pub fn durability(&self) -> Pending<Durability> {
         self.write(|write| {
             Ok(Durability {
-                journal_mode: write
-                    .connection
-                    .pragma_query_value(None, "journal_mode", |row| row.get(0))?,
-                synchronous: write
-                    .connection
-                    .pragma_query_value(None, "synchronous", |row| row.get(0))?,
+                journal_mode: write.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
+                synchronous: write.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?,
             })
         })
     }

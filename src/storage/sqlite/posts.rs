@@ -14,8 +14,8 @@ use crate::model::post::{Content, Post, PostView};
 use crate::model::social::Like;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{
-    Appended, Deletion, Entry, EntryChange, KEY_AGE, KeyUse, Liking, Listed, NewPost, Page,
-    Pending, Posts, StorageError,
+    Appended, Deletion, Entry, EntryChange, KEY_AGE, KeyUse, Liking, Listed, NewPost, Page, Pending, Posts,
+    StorageError,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -60,12 +60,7 @@ impl Posts for Store {
         })
     }
 
-    fn by_author(
-        &self,
-        author: UserId,
-        viewer: UserId,
-        page: Page,
-    ) -> Pending<Option<Listed<PostView>>> {
+    fn by_author(&self, author: UserId, viewer: UserId, page: Page) -> Pending<Option<Listed<PostView>>> {
         self.read(move |store| by_author(store, author, viewer, page))
     }
 
@@ -99,28 +94,12 @@ macro_rules! view_sql {
 }
 
 /// The living post at a place, as the viewer of that key sees it.
-pub(super) fn post_at(
-    store: &Connection,
-    seq: Seq,
-    viewer: i64,
-) -> Result<Option<PostView>, StorageError> {
-    store.first(
-        concat!(view_sql!(), "p.seq = ?2"),
-        params![viewer, place(seq)],
-        view,
-    )
+pub(super) fn post_at(store: &Connection, seq: Seq, viewer: i64) -> Result<Option<PostView>, StorageError> {
+    store.first(concat!(view_sql!(), "p.seq = ?2"), params![viewer, place(seq)], view)
 }
 
-fn post_by_id(
-    store: &Connection,
-    id: PostId,
-    viewer: i64,
-) -> Result<Option<PostView>, StorageError> {
-    store.first(
-        concat!(view_sql!(), "p.id = ?2"),
-        params![viewer, id.0.as_bytes()],
-        view,
-    )
+fn post_by_id(store: &Connection, id: PostId, viewer: i64) -> Result<Option<PostView>, StorageError> {
+    store.first(concat!(view_sql!(), "p.id = ?2"), params![viewer, id.0.as_bytes()], view)
 }
 
 fn view(row: &Row<'_>) -> rusqlite::Result<PostView> {
@@ -144,19 +123,14 @@ fn by_author(
     page: Page,
 ) -> Result<Option<Listed<PostView>>, StorageError> {
     let viewer = viewer_key(store, viewer)?;
-    let author = store.first(
-        "SELECT key, posts FROM users WHERE id = ?1",
-        [author.0.as_bytes()],
-        |row| Ok((row.get::<_, i64>(0)?, count(row, 1)?)),
-    )?;
+    let author = store.first("SELECT key, posts FROM users WHERE id = ?1", [author.0.as_bytes()], |row| {
+        Ok((row.get::<_, i64>(0)?, count(row, 1)?))
+    })?;
     let Some((author, total)) = author else {
         return Ok(None);
     };
     let items = store.all(
-        concat!(
-            view_sql!(),
-            "p.author = ?2 AND p.seq < ?3 ORDER BY p.seq DESC LIMIT ?4"
-        ),
+        concat!(view_sql!(), "p.author = ?2 AND p.seq < ?3 ORDER BY p.seq DESC LIMIT ?4"),
         params![viewer, author, before(page.before), rows(page.limit)],
         |row| Ok((count(row, 0)?, view(row)?)),
     )?;
@@ -167,24 +141,13 @@ fn append(write: &mut Write<'_>, new: &NewPost) -> Result<Appended, StorageError
     let author = write.connection.first(
         "SELECT key, username, newest_post_id FROM users WHERE id = ?1",
         [new.author.0.as_bytes()],
-        |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get(1)?,
-                row.get::<_, Option<[u8; 16]>>(2)?,
-            ))
-        },
+        |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, Option<[u8; 16]>>(2)?)),
     )?;
     let Some((author, author_name, newest)) = author else {
         return Ok(Appended::NoAuthor);
     };
     if let Some(key) = &new.key
-        && let Some(used) = key_use(
-            write.connection,
-            (author, new.author),
-            &key.key,
-            new.created_at,
-        )?
+        && let Some(used) = key_use(write.connection, (author, new.author), &key.key, new.created_at)?
     {
         return Ok(Appended::Repeated(used));
     }
@@ -197,13 +160,7 @@ fn append(write: &mut Write<'_>, new: &NewPost) -> Result<Appended, StorageError
     let seq = write.enter((author, new.author), None, new.created_at)?;
     write.connection.change(
         "INSERT INTO posts (seq, id, author, content, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![
-            place(seq),
-            id,
-            author,
-            new.content.as_str(),
-            new.created_at.millis()
-        ],
+        params![place(seq), id, author, new.content.as_str(), new.created_at.millis()],
     )?;
     write.connection.change(
         "UPDATE users SET posts = posts + 1, newest_post_id = ?2, newest_seq = ?3 WHERE key = ?1",
@@ -214,14 +171,7 @@ fn append(write: &mut Write<'_>, new: &NewPost) -> Result<Appended, StorageError
         write.connection.change(
             "INSERT OR REPLACE INTO idempotency_keys (user, key, body, post, content, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                author,
-                key.key,
-                key.body,
-                id,
-                new.content.as_str(),
-                new.created_at.millis()
-            ],
+            params![author, key.key, key.body, id, new.content.as_str(), new.created_at.millis()],
         )?;
     }
     let post = Post {
@@ -232,10 +182,7 @@ fn append(write: &mut Write<'_>, new: &NewPost) -> Result<Appended, StorageError
         created_at: new.created_at,
     };
     write.publish(&Change::PostCreated(&post), new.created_at)?;
-    Ok(Appended::Stored(Entry {
-        seq,
-        change: EntryChange::Posted { post, author_name },
-    }))
+    Ok(Appended::Stored(Entry { seq, change: EntryChange::Posted { post, author_name } }))
 }
 
 /// What a user's key was used for within [`KEY_AGE`] before `now`.
@@ -257,10 +204,7 @@ fn key_use(
                 likes: 0,
                 created_at: time(row, 3)?,
             };
-            Ok(KeyUse {
-                body: row.get(0)?,
-                post,
-            })
+            Ok(KeyUse { body: row.get(0)?, post })
         },
     )
 }
@@ -288,27 +232,16 @@ fn delete(
         "UPDATE posts SET content = '', deleted_at = ?2 WHERE seq = ?1",
         params![place(post), now.millis()],
     )?;
-    write
-        .connection
-        .change("UPDATE users SET posts = posts - 1 WHERE key = ?1", [key])?;
+    write.connection.change("UPDATE users SET posts = posts - 1 WHERE key = ?1", [key])?;
     write.publish(&Change::PostDeleted { id, author }, now)?;
-    Ok(Deletion::Done(Entry {
-        seq,
-        change: EntryChange::Deleted {
-            id,
-            author,
-            deleted_at: now,
-        },
-    }))
+    Ok(Deletion::Done(Entry { seq, change: EntryChange::Deleted { id, author, deleted_at: now } }))
 }
 
 /// The key of a living post.
 fn living(store: &Connection, id: PostId) -> Result<Option<i64>, StorageError> {
-    store.first(
-        "SELECT seq FROM posts WHERE id = ?1 AND deleted_at IS NULL",
-        [id.0.as_bytes()],
-        |row| row.get(0),
-    )
+    store.first("SELECT seq FROM posts WHERE id = ?1 AND deleted_at IS NULL", [id.0.as_bytes()], |row| {
+        row.get(0)
+    })
 }
 
 fn like(write: &Write<'_>, like: &Like) -> Result<Liking, StorageError> {
@@ -325,41 +258,22 @@ fn like(write: &Write<'_>, like: &Like) -> Result<Liking, StorageError> {
     if made == 0 {
         return Ok(Liking::Already);
     }
-    write
-        .connection
-        .change("UPDATE posts SET likes = likes + 1 WHERE seq = ?1", [post])?;
+    write.connection.change("UPDATE posts SET likes = likes + 1 WHERE seq = ?1", [post])?;
     write.publish(&Change::LikeCreated(like), like.created_at)?;
     Ok(Liking::Done)
 }
 
-fn unlike(
-    write: &Write<'_>,
-    user: UserId,
-    id: PostId,
-    now: Timestamp,
-) -> Result<bool, StorageError> {
-    let (Some(post), Some(key)) = (
-        living(write.connection, id)?,
-        key_of(write.connection, user)?,
-    ) else {
+fn unlike(write: &Write<'_>, user: UserId, id: PostId, now: Timestamp) -> Result<bool, StorageError> {
+    let (Some(post), Some(key)) = (living(write.connection, id)?, key_of(write.connection, user)?) else {
         return Ok(false);
     };
     let gone = write.connection.first(
         "DELETE FROM likes WHERE post = ?1 AND user = ?2 RETURNING id, created_at",
         params![post, key],
-        |row| {
-            Ok(Like {
-                id: LikeId(uuid(row, 0)?),
-                user,
-                post: id,
-                created_at: time(row, 1)?,
-            })
-        },
+        |row| Ok(Like { id: LikeId(uuid(row, 0)?), user, post: id, created_at: time(row, 1)? }),
     )?;
     let Some(like) = gone else { return Ok(false) };
-    write
-        .connection
-        .change("UPDATE posts SET likes = likes - 1 WHERE seq = ?1", [post])?;
+    write.connection.change("UPDATE posts SET likes = likes - 1 WHERE seq = ?1", [post])?;
     write.publish(&Change::LikeDeleted(&like), now)?;
     Ok(true)
 }

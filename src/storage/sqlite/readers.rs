@@ -4,6 +4,7 @@
 use super::file;
 use crate::storage::circuit::Circuit;
 use crate::storage::{Pending, StorageError};
+use crate::telemetry::metric;
 use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,12 +58,10 @@ impl Readers {
                 // Held until the connection is back.
                 let _permit = permit;
                 let found = readers.run(work);
-                metrics::histogram!("roost_store_seconds", "operation" => "read")
-                    .record(made_at.elapsed());
+                metrics::histogram!(metric::STORE_SECONDS, "operation" => "read").record(made_at.elapsed());
                 found
             });
-            read.await
-                .unwrap_or_else(|_| Err(StorageError::Refused("a read panicked".to_owned())))
+            read.await.unwrap_or_else(|_| Err(StorageError::Refused("a read panicked".to_owned())))
         })
     }
 
@@ -71,10 +70,7 @@ impl Readers {
         &self.circuit
     }
 
-    fn run<T>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
+    fn run<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let found = self.read(work);
         match &found {
             Err(StorageError::Unavailable(_)) => self.circuit.failed(Instant::now()),
@@ -83,10 +79,7 @@ impl Readers {
         found
     }
 
-    fn read<T>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let kept = self.idle().pop();
         let connection = match kept {
             Some(connection) => connection,

@@ -39,10 +39,7 @@ impl Statements for Connection {
         params: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StorageError> {
-        Ok(self
-            .prepare_cached(sql)?
-            .query_row(params, read)
-            .optional()?)
+        Ok(self.prepare_cached(sql)?.query_row(params, read).optional()?)
     }
 
     fn all<T>(
@@ -80,29 +77,20 @@ impl From<rusqlite::Error> for StorageError {
 /// A number of `meta`.
 pub(super) fn number_of(connection: &Connection, name: &str) -> Result<i64, StorageError> {
     connection
-        .first("SELECT value FROM meta WHERE name = ?1", [name], |row| {
-            row.get(0)
-        })?
+        .first("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))?
         .ok_or_else(|| StorageError::Refused(format!("meta has no {name}")))
 }
 
 /// The newest entry that this connection sees.
 pub(super) fn head(connection: &Connection) -> Result<Seq, StorageError> {
-    let newest = connection.first(
-        "SELECT seq FROM sqlite_sequence WHERE name = 'entries'",
-        [],
-        |row| seq(row, 0),
-    )?;
+    let newest =
+        connection.first("SELECT seq FROM sqlite_sequence WHERE name = 'entries'", [], |row| seq(row, 0))?;
     Ok(newest.unwrap_or_default())
 }
 
 /// The key of a user inside the store.
 pub(super) fn key_of(connection: &Connection, id: UserId) -> Result<Option<i64>, StorageError> {
-    connection.first(
-        "SELECT key FROM users WHERE id = ?1",
-        [id.0.as_bytes()],
-        |row| row.get(0),
-    )
+    connection.first("SELECT key FROM users WHERE id = ?1", [id.0.as_bytes()], |row| row.get(0))
 }
 
 /// The key of one who looks, who need not be a user here: nobody has the key 0.
@@ -117,9 +105,7 @@ pub(super) fn rows(count: usize) -> i64 {
 
 /// The place behind which a list goes on, newest first.
 pub(super) fn before(place: Option<u64>) -> i64 {
-    place
-        .and_then(|place| i64::try_from(place).ok())
-        .unwrap_or(i64::MAX)
+    place.and_then(|place| i64::try_from(place).ok()).unwrap_or(i64::MAX)
 }
 
 /// A [`Seq`] as SQLite counts: it numbers by signed integers, upwards from 1.
@@ -149,9 +135,7 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
 
 /// A column that is a moment, or empty.
 pub(super) fn time_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row
-        .get::<_, Option<i64>>(column)?
-        .map(Timestamp::from_millis))
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
 /// A column that counts or numbers something, never below 0.

@@ -83,21 +83,10 @@ fn sources(store: &Connection, user: i64, window: &Window) -> Result<Vec<Source>
     let mut sources = store.all(
         "SELECT followee, sees_from FROM following WHERE follower = ?1 ORDER BY followee",
         [user],
-        |row| {
-            Ok(Source {
-                author: row.get(0)?,
-                from: seq(row, 1)?.max(window.from),
-            })
-        },
+        |row| Ok(Source { author: row.get(0)?, from: seq(row, 1)?.max(window.from) }),
     )?;
     let own = sources.partition_point(|source| source.author < user);
-    sources.insert(
-        own,
-        Source {
-            author: user,
-            from: window.from,
-        },
-    );
+    sources.insert(own, Source { author: user, from: window.from });
     Ok(sources)
 }
 
@@ -137,15 +126,7 @@ fn newest(
     let mut found = Vec::with_capacity(count);
     let below = match sources.len() {
         ..MANY_FOLLOWEES => Some(below),
-        many => walk(
-            store,
-            sources,
-            window,
-            below,
-            many * WALK,
-            count,
-            &mut found,
-        )?,
+        many => walk(store, sources, window, below, many * WALK, count, &mut found)?,
     };
     if let Some(below) = below {
         merge(store, sources, window, below, count, &mut found)?;
@@ -210,15 +191,10 @@ fn merge(
     // At most where its next post is, whether that is known, and which source.
     let mut heads: BinaryHeap<(Seq, bool, usize)> = BinaryHeap::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
-        let newest = store.first(
-            "SELECT newest_seq FROM users WHERE key = ?1",
-            [source.author],
-            |row| row.get::<_, Option<i64>>(0),
-        )?;
-        let newest = newest
-            .flatten()
-            .and_then(|newest| u64::try_from(newest).ok())
-            .map(Seq);
+        let newest = store.first("SELECT newest_seq FROM users WHERE key = ?1", [source.author], |row| {
+            row.get::<_, Option<i64>>(0)
+        })?;
+        let newest = newest.flatten().and_then(|newest| u64::try_from(newest).ok()).map(Seq);
         if let Some(newest) = newest.filter(|newest| *newest >= source.from) {
             heads.push((newest.min(Seq(below.0.saturating_sub(1))), false, index));
         }
@@ -255,12 +231,7 @@ fn total(store: &Connection, user: UserId) -> Result<u64, StorageError> {
         let posts = store.first(
             "SELECT count(*) FROM (SELECT 1 FROM posts
              WHERE author = ?1 AND deleted_at IS NULL AND seq >= ?2 AND created_at >= ?3 LIMIT ?4)",
-            params![
-                source.author,
-                place(source.from),
-                window.made_from.millis(),
-                most as i64
-            ],
+            params![source.author, place(source.from), window.made_from.millis(), most as i64],
             |row| super::statement::count(row, 0),
         )?;
         counted += posts.unwrap_or(0);

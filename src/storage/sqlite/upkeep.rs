@@ -22,10 +22,7 @@ impl Upkeep for Store {
         let written = self.write(|write| {
             write
                 .connection
-                .change(
-                    "UPDATE meta SET value = value + 1 WHERE name = 'checked'",
-                    [],
-                )
+                .change("UPDATE meta SET value = value + 1 WHERE name = 'checked'", [])
                 .map(|_| ())
         });
         Box::pin(async move {
@@ -87,32 +84,18 @@ fn sweep_likes(store: &Connection) -> Result<usize, StorageError> {
         "DELETE FROM likes WHERE post = ?1 AND user IN (SELECT user FROM likes WHERE post = ?1 LIMIT ?2)",
         [post, SLICE],
     )?;
-    store.change(
-        "UPDATE posts SET likes = likes - ?2 WHERE seq = ?1",
-        params![post, gone as i64],
-    )?;
+    store.change("UPDATE posts SET likes = likes - ?2 WHERE seq = ?1", params![post, gone as i64])?;
     Ok(gone)
 }
 
 /// The oldest entries, as far as they are too old without a gap, so that one number tells which are
 /// gone. With a deletion goes the row of the post that it deleted.
 fn sweep_entries(store: &Connection, now: Timestamp) -> Result<usize, StorageError> {
-    let oldest = store.all(
-        "SELECT seq, deletes, at FROM entries ORDER BY seq LIMIT ?1",
-        [SLICE],
-        |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, Option<i64>>(1)?,
-                row.get::<_, i64>(2)?,
-            ))
-        },
-    )?;
+    let oldest = store.all("SELECT seq, deletes, at FROM entries ORDER BY seq LIMIT ?1", [SLICE], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, i64>(2)?))
+    })?;
     let kept_from = now.before(TIMELINE_AGE).millis();
-    let old: Vec<_> = oldest
-        .into_iter()
-        .take_while(|(_, _, at)| *at < kept_from)
-        .collect();
+    let old: Vec<_> = oldest.into_iter().take_while(|(_, _, at)| *at < kept_from).collect();
     let Some((last, ..)) = old.last() else {
         return Ok(0);
     };
@@ -130,11 +113,7 @@ fn give_back(store: &Connection) -> Result<(), StorageError> {
     let spare = number("freelist_count")? - FREE_PAGES.max(number("page_count")? / 10);
     if spare > 0 {
         // Each row that it answers is a page: it stops where it is no longer asked.
-        store.all(
-            &format!("PRAGMA incremental_vacuum({})", spare.min(PAGES)),
-            [],
-            |_| Ok(()),
-        )?;
+        store.all(&format!("PRAGMA incremental_vacuum({})", spare.min(PAGES)), [], |_| Ok(()))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
 use crate::storage::circuit::Circuit;
 use crate::storage::{EntryObserver, Pending, StorageError};
+use crate::telemetry::metric;
 use rusqlite::{Connection, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -52,23 +53,12 @@ impl Writer {
         let (queue, calls) = sync_channel(QUEUE);
         let (end, ended) = watch::channel(false);
         let circuit = Arc::new(Circuit::default());
-        let thread = Thread {
-            connection,
-            events,
-            observer,
-            circuit: Arc::clone(&circuit),
-        };
-        std::thread::Builder::new()
-            .name("roost-writer".to_owned())
-            .spawn(move || {
-                thread.run(&calls);
-                end.send_replace(true);
-            })?;
-        Ok(Self {
-            queue: RwLock::new(Some(queue)),
-            circuit,
-            ended,
-        })
+        let thread = Thread { connection, events, observer, circuit: Arc::clone(&circuit) };
+        std::thread::Builder::new().name("roost-writer".to_owned()).spawn(move || {
+            thread.run(&calls);
+            end.send_replace(true);
+        })?;
+        Ok(Self { queue: RwLock::new(Some(queue)), circuit, ended })
     }
 
     /// Puts a call into the order of writes, now; `work` runs again where its group is done again.
@@ -79,12 +69,7 @@ impl Writer {
     {
         let made_at = Instant::now();
         let (answer, answered) = oneshot::channel();
-        let call = Call {
-            work,
-            found: None,
-            answer,
-            made_at,
-        };
+        let call = Call { work, found: None, answer, made_at };
         if let Err(error) = self.enqueue(Box::new(call), made_at) {
             return Box::pin(std::future::ready(Err(error)));
         }
@@ -93,10 +78,7 @@ impl Writer {
 
     /// Takes no more calls; done when all that were taken are answered and the file is closed.
     pub(super) fn close(&self) -> Pending<()> {
-        self.queue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
         let mut ended = self.ended.clone();
         Box::pin(async move {
             // The sender goes with the thread: where it went without a word, it has ended all the same.
@@ -112,9 +94,7 @@ impl Writer {
 
     fn enqueue(&self, call: Box<dyn Job>, now: Instant) -> Result<(), StorageError> {
         if !self.circuit.admits(now) {
-            return Err(StorageError::Unavailable(
-                "writes failed; it is left alone for a while".to_owned(),
-            ));
+            return Err(StorageError::Unavailable("writes failed; it is left alone for a while".to_owned()));
         }
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let queue = queue.as_ref().ok_or_else(closed)?;
@@ -147,8 +127,8 @@ impl Write<'_> {
             "INSERT INTO deliveries (seq, author, made_at) VALUES (?1, ?2, ?3)",
             params![number, key, at.millis()],
         )?;
-        let seq = Seq(u64::try_from(number)
-            .map_err(|_| StorageError::Refused("an entry below 0".to_owned()))?);
+        let seq =
+            Seq(u64::try_from(number).map_err(|_| StorageError::Refused("an entry below 0".to_owned()))?);
         self.entered.push((seq, author));
         Ok(seq)
     }
@@ -190,8 +170,7 @@ where
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), StorageError>) {
-        metrics::histogram!("roost_store_seconds", "operation" => "write")
-            .record(self.made_at.elapsed());
+        metrics::histogram!(metric::STORE_SECONDS, "operation" => "write").record(self.made_at.elapsed());
         let Self { found, answer, .. } = *self;
         // Whoever asked may have gone: what was written stays.
         let _ = answer.send(outcome.and_then(|()| found.ok_or_else(closed)));
@@ -249,10 +228,7 @@ impl Thread {
     }
 
     /// One transaction; where it fails, nothing of it is left and its entries are withdrawn.
-    fn attempt(
-        &self,
-        group: &mut [Box<dyn Job>],
-    ) -> Result<Vec<Result<(), StorageError>>, StorageError> {
+    fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<Vec<Result<(), StorageError>>, StorageError> {
         let mut entered = Vec::new();
         let settled = self.transact(group, &mut entered);
         if settled.is_err() {
@@ -290,11 +266,7 @@ impl Thread {
         entered: &mut Vec<Seq>,
     ) -> Result<Result<(), StorageError>, StorageError> {
         self.connection.change("SAVEPOINT call", [])?;
-        let mut write = Write {
-            connection: &self.connection,
-            events: self.events,
-            entered: Vec::new(),
-        };
+        let mut write = Write { connection: &self.connection, events: self.events, entered: Vec::new() };
         let outcome = catch_unwind(AssertUnwindSafe(|| call.run(&mut write)))
             .unwrap_or_else(|_| Err(StorageError::Refused("a write panicked".to_owned())));
         match outcome {
