@@ -33,6 +33,7 @@ use crate::storage::sqlite::{OpenError, Options, Store};
 use crate::storage::volatile::{Limits, Revocations, TimelineCache};
 use crate::storage::{Jobs, StorageError, Upkeep};
 use crate::telemetry::Metrics;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::io;
@@ -49,6 +50,8 @@ const READERS: usize = 4;
 const GRACE: Duration = Duration::from_secs(10);
 /// Files that the process itself needs: the store's, its logs', those of outgoing calls.
 const OWN_FILES: usize = 512;
+/// Between two times that what the metrics gathered is summed up.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Connections to the metrics' own address.
 const SCRAPERS: usize = 64;
 
@@ -62,6 +65,7 @@ pub struct App {
     metrics_listener: Option<Listener>,
     certificates: Option<Arc<Certificates>>,
     admin: UnixListener,
+    metrics: PrometheusHandle,
     drain: Duration,
     /// Its lock is held as long as the server runs.
     data_dir: DataDir,
@@ -106,7 +110,11 @@ impl App {
     ///
     /// # Errors
     /// What is in the way, in one line.
-    pub async fn start(config: Config, listener: TcpListener, instants: Instants) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        listener: TcpListener,
+        instants: Instants,
+    ) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
         let watermark = Arc::new(Watermark::default());
@@ -152,7 +160,7 @@ impl App {
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
             idle_timeout: config.idle_timeout,
-            connections: config.limit_connections.or_zero() as usize,
+            connections: config.limit_connections.or_max() as usize,
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
@@ -170,7 +178,7 @@ impl App {
                 node: node.clone(),
                 world,
                 bounds: Bounds {
-                    frames_per_second: config.limit_frames_per_second.or_zero(),
+                    frames_per_second: config.limit_frames_per_second.get(),
                     outbox_bytes: config.outbox_bytes,
                 },
             },
@@ -188,7 +196,7 @@ impl App {
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(
                 TcpListener::bind(address)
-                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics), SCRAPERS))
+                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics.clone()), SCRAPERS))
                     .map_err(listening(&address))?,
             ),
             None => None,
@@ -205,6 +213,7 @@ impl App {
             metrics_listener,
             certificates,
             admin,
+            metrics,
             drain,
             data_dir,
         })
@@ -242,13 +251,15 @@ impl App {
         if let Some(listener) = metrics_listener {
             serving.spawn(listener.serve(until_stopped(), GRACE));
         }
-        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) =
+            (Arc::new(store.clone()), Arc::new(store.clone()));
         let operators = until_stopped();
         serving.spawn(async move {
             if let Err(error) = admin::serve(admin, admin::router(jobs, upkeep), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
+        let metrics = tokio::spawn(tend(self.metrics));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
         shutdown.await;
@@ -260,11 +271,20 @@ impl App {
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close: {error}");
         }
+        metrics.abort();
         if let Some(hangups) = hangups {
             hangups.abort();
         }
         drop(data_dir);
         tracing::info!("stopped");
+    }
+}
+
+/// Empties the histograms' buffers, so that they do not grow where nobody reads the metrics.
+async fn tend(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
     }
 }
 
@@ -278,12 +298,12 @@ struct Volatile {
 impl Volatile {
     fn new(config: &Config) -> Self {
         let rates = Rates {
-            requests_per_second: config.limit_requests_per_second.or_zero(),
-            request_burst: config.limit_request_burst.or_zero(),
-            posts_per_minute: config.limit_posts_per_minute.or_zero(),
-            address_requests_per_second: config.limit_address_requests_per_second.or_zero(),
-            logins_per_minute: config.limit_logins_per_minute.or_zero(),
-            registrations_per_hour: config.limit_registrations_per_hour.or_zero(),
+            requests_per_second: config.limit_requests_per_second.get(),
+            request_burst: config.limit_request_burst.get(),
+            posts_per_minute: config.limit_posts_per_minute.get(),
+            address_requests_per_second: config.limit_address_requests_per_second.get(),
+            logins_per_minute: config.limit_logins_per_minute.get(),
+            registrations_per_hour: config.limit_registrations_per_hour.get(),
         };
         Self {
             limits: Arc::new(Buckets::new(rates)),
@@ -311,7 +331,7 @@ fn services(
             relays: node.relays.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
-            followees: u64::from(config.limit_followees.or_zero()),
+            followees: u64::from(config.limit_followees.or_max()),
             instants,
         }),
         likes: Likes::new(store.clone(), cache.clone()),

@@ -49,7 +49,8 @@ impl Relays {
     /// Seats for relays; [`Self::start`] fills them.
     #[must_use]
     pub fn new(watermark: Arc<Watermark>, store: StoreName, instants: Instants) -> Self {
-        let seats = (0..RELAYS).map(|_| Seat { inflow: Arc::new(Inflow::new()), actor: RwLock::new(None) }).collect();
+        let seats =
+            (0..RELAYS).map(|_| Seat { inflow: Arc::new(Inflow::new()), actor: RwLock::new(None) }).collect();
         Self { seats, watermark, store, instants, follows: AtomicU64::new(0) }
     }
 

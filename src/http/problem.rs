@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident = $name:literal, $status:ident, $title:literal, $retryable:literal;)*) => {
+    ($($(#[$doc:meta])* $code:ident = $name:tt, $status:ident, $title:literal, $retryable:literal;)*) => {
         /// What went wrong, for programs: stable, one meaning each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
         #[schema(as = ProblemCode)]
