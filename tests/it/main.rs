@@ -5,3 +5,6 @@ mod accounts;
 mod delivery;
 mod harness;
 mod live;
+mod posts;
+mod social;
+mod timeline;
