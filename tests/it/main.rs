@@ -2,9 +2,13 @@
 
 #![allow(dead_code)]
 mod accounts;
+mod arrows;
 mod delivery;
+mod errors;
 mod harness;
+mod limits;
 mod live;
+mod origins;
 mod posts;
 mod social;
 mod timeline;
