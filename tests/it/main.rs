@@ -1,6 +1,14 @@
 //! The tests of Roost over its real edge: one binary, one file a subject.
 
 #![allow(dead_code)]
+mod accounts;
+mod arrows;
 mod delivery;
+mod errors;
 mod harness;
+mod limits;
 mod live;
+mod origins;
+mod posts;
+mod social;
+mod timeline;
