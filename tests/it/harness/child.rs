@@ -21,6 +21,9 @@ const LIMITS: [&str; 6] = [
     "ROOST_LIMIT_FRAMES_PER_SECOND",
 ];
 
+/// Lines of a server's log that are shown where a test fails.
+const LAST_WORDS: usize = 30;
+
 /// The program: the one that the environment names (a release build), else this build's.
 pub fn program() -> PathBuf {
     std::env::var_os("ROOST_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_roost").into(), PathBuf::from)
@@ -189,5 +192,11 @@ impl RealServer {
 impl Drop for RealServer {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last = log.lines().count().saturating_sub(LAST_WORDS);
+            eprintln!("the server's last words:");
+            log.lines().skip(last).for_each(|line| eprintln!("  {line}"));
+        }
     }
 }

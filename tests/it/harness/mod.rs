@@ -4,6 +4,7 @@
 pub mod app;
 pub mod barrier;
 pub mod child;
+pub mod dice;
 pub mod live;
 pub mod person;
 pub mod raw;
