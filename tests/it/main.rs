@@ -3,5 +3,6 @@
 #![allow(dead_code)]
 mod crash;
 mod delivery;
+mod full_disk;
 mod harness;
 mod live;
