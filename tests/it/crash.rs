@@ -13,9 +13,9 @@ use crate::harness::dice::{Dice, variable};
 use crate::harness::rest::text;
 use crate::harness::soon;
 use futures_util::future::join_all;
-use listener::Listener;
+use listener::{Answered, Listener};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::sync::watch;
 use writer::Writer;
@@ -35,7 +35,6 @@ async fn killed_at_any_instant_it_loses_nothing_that_it_answered() {
     let (mut writers, mut listeners) = audience(&server, &mut dice).await;
     let mut made = Vec::new();
     for round in 1..=rounds {
-        // Everything is made up for, and somebody may already be cut while it is.
         settle(&mut writers, &mut listeners, &mut made).await;
 
         let (answered, mut answers) = watch::channel(0);
@@ -84,23 +83,32 @@ async fn audience(server: &RealServer, dice: &mut Dice) -> (Vec<Writer>, Vec<Lis
     (writers, listeners)
 }
 
-/// What had no answer is asked again; then everybody hears of, and reads, everything that was answered.
+/// What had no answer is asked again; then everybody is shown, and reads, everything that was answered,
+/// and hears live of what comes next, so that the next round's cursors are new.
 async fn settle(writers: &mut [Writer], listeners: &mut [Listener], made: &mut Vec<String>) {
-    join_all(writers.iter_mut().map(Writer::settles)).await;
-    let mut posts = Vec::new();
-    let mut gone = HashSet::new();
+    join_all(writers.iter_mut().map(Writer::asks_again)).await;
+    let answered = answered(writers, made);
+    let newest = &made[made.len().saturating_sub(NEWEST)..];
+    let catching_up = join_all(listeners.iter_mut().map(async |listener| {
+        listener.reads(newest, &answered).await;
+        listener.catches_up(&answered).await
+    }));
+    let mut listening = soon("all that was missed", catching_up).await;
+    join_all(writers.iter_mut().map(Writer::posts)).await;
+    let answered = self::answered(writers, made);
+    let hearing = listeners.iter_mut().zip(&mut listening);
+    join_all(hearing.map(|(listener, listening)| listener.hears_all(listening, &answered))).await;
+}
+
+/// All that was answered so far; posts are added to `made` in about the order of their answers.
+fn answered(writers: &mut [Writer], made: &mut Vec<String>) -> Answered {
+    let mut answered = Answered::default();
     for writer in writers {
         made.append(&mut writer.unsettled);
-        posts.extend(writer.posted.iter().map(|post| (writer.person.id.clone(), post.clone())));
-        gone.extend(writer.deleted.iter().cloned());
+        answered.posts.extend(writer.posted.iter().map(|post| (post.clone(), writer.person.id.clone())));
+        answered.deleted.extend(writer.deleted.iter().cloned());
     }
-    let everything: HashMap<_, _> = posts.into_iter().map(|(author, post)| (post, author)).collect();
-    let newest = &made[made.len().saturating_sub(NEWEST)..];
-    join_all(listeners.iter_mut().map(async |listener| {
-        listener.hears_everything(&everything, &gone).await;
-        listener.reads_everything(newest, &everything, &gone).await;
-    }))
-    .await;
+    answered
 }
 
 /// A writer's own list, walked: what was answered and not deleted, and what was never answered.

@@ -5,7 +5,7 @@ use crate::harness::live::TestClient;
 use crate::harness::person::Person;
 use crate::harness::rest::text;
 use crate::harness::soon;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 
 /// So often does it cut its own connection while it is made up for what it missed.
@@ -23,6 +23,21 @@ pub struct Listener {
     posts: HashSet<String>,
     deletions: HashSet<String>,
     /// The newest post of each author, by what was shown.
+    newest: HashMap<String, String>,
+}
+
+/// What everybody has answers for.
+#[derive(Default)]
+pub struct Answered {
+    /// Posts, and their authors.
+    pub posts: HashMap<String, String>,
+    /// Those of them that were deleted.
+    pub deleted: HashSet<String>,
+}
+
+/// A connection, and the newest post of each author on it.
+pub struct Listening {
+    client: TestClient,
     newest: HashMap<String, String>,
 }
 
@@ -44,43 +59,49 @@ impl Listener {
         self.cursor = self.person.connects().await.cut();
     }
 
-    /// Listens, with connections of random lengths, until the server is gone.
+    /// Listens, on connections that it often cuts, until the server is gone.
     pub async fn listens(&mut self) {
-        while self.connects(|_| false).await {}
-    }
-
-    /// Listens until it was shown all of these that its authors posted, and each deletion of what it was
-    /// shown, or its author's newest post would not say that it was.
-    pub async fn hears_everything(&mut self, posts: &HashMap<String, String>, gone: &HashSet<String>) {
-        let owed: Vec<_> =
-            posts.iter().filter(|(_, author)| self.hears.contains(*author)).map(|(post, _)| post).collect();
-        let has_heard = |listener: &Self| {
-            owed.iter().all(|post| match gone.contains(*post) {
-                true => !listener.posts.contains(*post) || listener.deletions.contains(*post),
-                false => listener.posts.contains(*post),
-            })
-        };
-        let whole = async {
-            for cut in 0.. {
-                let cuts = cut < CUTS;
-                if has_heard(self) || !self.connection(cuts, &has_heard).await && !cuts {
-                    break;
+        while let Some(mut listening) = self.connects().await {
+            // One that is always cut in mid replay would never get beyond it.
+            let frames = if self.dice.one_in(3) { usize::MAX } else { self.dice.below(FRAMES) };
+            for _ in 0..frames {
+                if self.hears_one(&mut listening).await.is_none() {
+                    return;
                 }
             }
-        };
-        soon("everything is heard", whole).await;
-        let missing: Vec<_> =
-            owed.iter().filter(|post| !gone.contains(**post) && !self.posts.contains(**post)).collect();
-        assert!(has_heard(self), "{} missed {missing:?}", self.person.username);
+        }
+    }
+
+    /// Comes back, some times only to cut the replay, and is shown all that it missed. The connection on
+    /// which it was stays, and hears of what comes next.
+    pub async fn catches_up(&mut self, answered: &Answered) -> Listening {
+        for _ in 0..self.dice.below(CUTS + 1) {
+            let mut listening = self.connects().await.expect("the server is there");
+            for _ in 0..self.dice.below(FRAMES) {
+                if self.has_heard(answered) {
+                    break;
+                }
+                self.hears_one(&mut listening).await.expect("it goes on");
+            }
+        }
+        let mut listening = self.connects().await.expect("the server is there");
+        // Its answer stands behind the replay.
+        listening.client.says(json!({"type": "ping"})).await;
+        while self.hears_one(&mut listening).await.expect("it goes on")["type"] != "pong" {}
+        let missed: Vec<_> = self.owed(answered).collect();
+        assert!(missed.is_empty(), "{} missed {missed:?}", self.person.username);
+        listening
+    }
+
+    /// Listens until it was shown everything.
+    pub async fn hears_all(&mut self, listening: &mut Listening, answered: &Answered) {
+        while !self.has_heard(answered) {
+            self.hears_one(listening).await.expect("it goes on");
+        }
     }
 
     /// Reads its whole timeline: it has `newest`, but for what was deleted, and shows nothing twice.
-    pub async fn reads_everything(
-        &self,
-        newest: &[String],
-        posts: &HashMap<String, String>,
-        gone: &HashSet<String>,
-    ) {
+    pub async fn reads(&self, newest: &[String], answered: &Answered) {
         let (mut ids, mut contents, mut cursor) = (HashSet::new(), HashSet::new(), String::new());
         loop {
             let page = self.person.get(&format!("/timeline?limit=100{cursor}")).await.expect(200);
@@ -88,47 +109,54 @@ impl Listener {
                 assert!(ids.insert(text(post, "id")), "twice on the timeline: {post}");
                 assert!(contents.insert(text(post, "content")), "one key, two posts: {post}");
                 assert!(self.hears.contains(&text(post, "user_id")), "not one of its own: {post}");
-                assert!(!gone.contains(&text(post, "id")), "deleted, but on the timeline: {post}");
+                let is_deleted = answered.deleted.contains(&text(post, "id"));
+                assert!(!is_deleted, "deleted, but on the timeline: {post}");
             }
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        let owed = newest.iter().filter(|post| !gone.contains(*post) && self.hears.contains(&posts[*post]));
-        let missing: Vec<_> = owed.filter(|post| !ids.contains(*post)).collect();
+        let is_owed =
+            |post: &String| !answered.deleted.contains(post) && self.hears.contains(&answered.posts[post]);
+        let missing: Vec<_> = newest.iter().filter(|post| is_owed(post) && !ids.contains(*post)).collect();
         assert!(missing.is_empty(), "not on {}'s timeline: {missing:?}", self.person.username);
     }
 
-    async fn connects(&mut self, enough: impl Fn(&Self) -> bool) -> bool {
-        self.connection(true, &enough).await
+    fn has_heard(&self, answered: &Answered) -> bool {
+        self.owed(answered).next().is_none()
     }
 
-    /// One connection: until it is enough, or its end, or (`cuts`) so many frames as the dice say. False
-    /// where the server is gone.
-    async fn connection(&mut self, cuts: bool, enough: &impl Fn(&Self) -> bool) -> bool {
+    /// Posts that it has not been shown, and such as it was but that are gone.
+    fn owed<'a>(&self, answered: &'a Answered) -> impl Iterator<Item = &'a String> {
+        let Answered { posts, deleted } = answered;
+        let its_own = posts.iter().filter(|(_, author)| self.hears.contains(*author)).map(|(post, _)| post);
+        its_own.filter(|post| match deleted.contains(*post) {
+            true => self.posts.contains(*post) && !self.deletions.contains(*post),
+            false => !self.posts.contains(*post),
+        })
+    }
+
+    /// Comes with its last cursor; none where the server is gone.
+    async fn connects(&self) -> Option<Listening> {
         let url = self.person.live_url(&format!("&cursor={}", self.cursor));
-        let Some(mut client) = TestClient::attempt(&url).await else { return false };
-        let frames = if cuts { self.dice.below(FRAMES) } else { usize::MAX };
-        let mut on_this = HashMap::new();
-        for _ in 0..frames {
-            let Some(frame) = client.frame_or_end().await else { return false };
-            self.notes(&frame, &mut on_this);
-            if !client.cursor.is_empty() {
-                self.cursor.clone_from(&client.cursor);
-            }
-            if enough(self) {
-                break;
-            }
-        }
-        true
+        let client = TestClient::attempt(&url).await?;
+        Some(Listening { client, newest: HashMap::new() })
     }
 
-    /// Checks a frame. `on_this` has the newest post of each author on this connection.
+    /// The next frame, checked; none where the connection ended.
+    async fn hears_one(&mut self, listening: &mut Listening) -> Option<Value> {
+        let frame = soon("a frame", listening.client.frame_or_end()).await?;
+        self.notes(&frame, &mut listening.newest);
+        self.cursor.clone_from(&listening.client.cursor);
+        Some(frame)
+    }
+
     fn notes(&mut self, frame: &Value, on_this: &mut HashMap<String, String>) {
         let data = &frame["data"];
         match frame["type"].as_str() {
             Some("connected") => {
                 assert_eq!(data["resumed"], true, "a cursor of this store is always replayed: {frame}");
             }
+            Some("pong") => {}
             Some("postDeleted") => drop(self.deletions.insert(text(data, "id"))),
             Some("newPost") => {
                 let (post, author) = (text(data, "id"), text(data, "user_id"));

@@ -65,12 +65,16 @@ impl Writer {
         }
     }
 
-    /// Asks again what had no answer, and posts once more.
-    pub async fn settles(&mut self) {
+    /// Asks again what had no answer.
+    pub async fn asks_again(&mut self) {
         if let Some(act) = self.again.take() {
             let answer = self.call(&act).await;
             self.notes(act, answer, true);
         }
+    }
+
+    /// Posts once.
+    pub async fn posts(&mut self) {
         let act = self.post();
         let answer = self.call(&act).await;
         self.notes(act, answer, false);
