@@ -7,3 +7,4 @@ mod delivery;
 mod full_disk;
 mod harness;
 mod live;
+mod tour;
