@@ -1,10 +1,11 @@
 //! The tests of Roost over its real edge: one binary, one file a subject.
 
-#![allow(dead_code)]
 mod accounts;
 mod arrows;
+mod crash;
 mod delivery;
 mod errors;
+mod full_disk;
 mod harness;
 mod limits;
 mod live;
@@ -12,3 +13,4 @@ mod origins;
 mod posts;
 mod social;
 mod timeline;
+mod tour;
