@@ -13,7 +13,7 @@ use crate::http::listener::Listener;
 use crate::http::live::Live;
 use crate::http::live::socket::Bounds;
 use crate::http::tls::{Certificates, TlsError};
-use crate::http::{Edge, EdgeState, Serves, Settings, admin, router};
+use crate::http::{Edge, EdgeState, Settings, admin, router};
 use crate::identity::issuers::{IssuerConfig, Issuers};
 use crate::identity::keys::SigningKey;
 use crate::identity::passwords::Passwords;
@@ -33,6 +33,7 @@ use crate::storage::sqlite::{OpenError, Options, Store};
 use crate::storage::volatile::{Limits, Revocations, TimelineCache};
 use crate::storage::{Jobs, StorageError, Upkeep};
 use crate::telemetry::Metrics;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::io;
@@ -47,8 +48,12 @@ use tokio::task::JoinSet;
 const READERS: usize = 4;
 /// How long requests under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-/// Files that a process needs beside its connections.
-const SPARE_FILES: usize = 256;
+/// Files that the process itself needs: the store's, its logs', those of outgoing calls.
+const OWN_FILES: usize = 512;
+/// Between two times that what the metrics gathered is summed up.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Connections to the metrics' own address.
+const SCRAPERS: usize = 64;
 
 /// A server that is ready to serve.
 pub struct App {
@@ -60,6 +65,7 @@ pub struct App {
     metrics_listener: Option<Listener>,
     certificates: Option<Arc<Certificates>>,
     admin: UnixListener,
+    metrics: PrometheusHandle,
     drain: Duration,
     /// Its lock is held as long as the server runs.
     data_dir: DataDir,
@@ -104,7 +110,11 @@ impl App {
     ///
     /// # Errors
     /// What is in the way, in one line.
-    pub async fn start(config: Config, listener: TcpListener, instants: Instants) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        listener: TcpListener,
+        instants: Instants,
+    ) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
         let watermark = Arc::new(Watermark::default());
@@ -150,7 +160,7 @@ impl App {
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
             idle_timeout: config.idle_timeout,
-            connections: config.limit_connections.get() as usize,
+            connections: config.limit_connections.or_max() as usize,
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
@@ -180,13 +190,13 @@ impl App {
             move |error| StartError::Listen { what, error }
         };
         let address = listener.local_addr().map_err(listening(&config.listen))?;
-        let connections = connections();
+        let connections = most_connections();
         let listener = Listener::new(listener, certificates.clone(), router::router(edge), connections)
             .map_err(listening(&address))?;
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(
                 TcpListener::bind(address)
-                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics), SPARE_FILES / 4))
+                    .and_then(|tcp| Listener::new(tcp, None, metrics_router(metrics.clone()), SCRAPERS))
                     .map_err(listening(&address))?,
             ),
             None => None,
@@ -203,6 +213,7 @@ impl App {
             metrics_listener,
             certificates,
             admin,
+            metrics,
             drain,
             data_dir,
         })
@@ -240,13 +251,15 @@ impl App {
         if let Some(listener) = metrics_listener {
             serving.spawn(listener.serve(until_stopped(), GRACE));
         }
-        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) =
+            (Arc::new(store.clone()), Arc::new(store.clone()));
         let operators = until_stopped();
         serving.spawn(async move {
-            if let Err(error) = admin::serve(admin, jobs, upkeep, operators).await {
+            if let Err(error) = admin::serve(admin, admin::router(jobs, upkeep), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
+        let metrics = tokio::spawn(tend(self.metrics));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
         shutdown.await;
@@ -258,11 +271,20 @@ impl App {
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close: {error}");
         }
+        metrics.abort();
         if let Some(hangups) = hangups {
             hangups.abort();
         }
         drop(data_dir);
         tracing::info!("stopped");
+    }
+}
+
+/// Empties the histograms' buffers, so that they do not grow where nobody reads the metrics.
+async fn tend(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
     }
 }
 
@@ -309,7 +331,7 @@ fn services(
             relays: node.relays.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
-            followees: u64::from(config.limit_followees.get()),
+            followees: u64::from(config.limit_followees.or_max()),
             instants,
         }),
         likes: Likes::new(store.clone(), cache.clone()),
@@ -345,11 +367,7 @@ fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, TlsError> 
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        serves: match config.role {
-            Role::All => Serves::All,
-            Role::Api => Serves::Api,
-            Role::Realtime => Serves::Realtime,
-        },
+        serves: config.role,
         public_url: config.public_url.as_ref().map(|url| url.url().to_string()),
         allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
@@ -358,11 +376,11 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// As many connections as the limit of open files bears.
-fn connections() -> usize {
+/// As many connections as the limit of open files bears, less what the process itself needs.
+fn most_connections() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    files.saturating_sub(SPARE_FILES).max(SPARE_FILES / 4)
+    files - (files / 10).min(OWN_FILES)
 }
 
 /// Lets a session check its client's newer token.
@@ -415,13 +433,13 @@ impl HealthSource for Health {
             "draining": self.node.is_draining(),
             "dependencies": {"store": {
                 "state": store,
-                "circuit": writes.as_str(),
-                "read_circuit": reads.as_str(),
+                "circuit": writes.name(),
+                "read_circuit": reads.name(),
             }},
             "actors": self.node.census(),
             "node": self.name,
             "version": env!("CARGO_PKG_VERSION"),
-            "role": self.role.as_str(),
+            "role": self.role.name(),
         })
     }
 }

@@ -96,11 +96,7 @@ impl Config {
     /// What no setting can tell alone: pairs, and values too small to work.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let at_least = |name, enough: bool, least: &str| {
-            if enough {
-                Ok(())
-            } else {
-                Err((name, format!("must be at least {least}")))
-            }
+            if enough { Ok(()) } else { Err((name, format!("must be at least {least}"))) }
         };
         let second = Duration::from_secs(1);
         at_least("heartbeat_seconds", self.heartbeat >= second, "1")?;
@@ -108,41 +104,16 @@ impl Config {
         at_least("access_token_seconds", self.access_token >= second, "1")?;
         // The longest frame (a post of 280 characters, all of them escaped) must fit several times.
         at_least("outbox_bytes", self.outbox_bytes >= 16_384, "16384")?;
-        let strong = self
-            .jwt_secret
-            .as_ref()
-            .is_none_or(|secret| secret.expose().len() >= 32);
+        let strong = self.jwt_secret.as_ref().is_none_or(|secret| secret.expose().len() >= 32);
         at_least("jwt_secret", strong, "32 bytes long")?;
         let needs = |name, given: bool, other: &str, there: bool| {
-            if given && !there {
-                Err((name, format!("needs {other} as well")))
-            } else {
-                Ok(())
-            }
+            if given && !there { Err((name, format!("needs {other} as well"))) } else { Ok(()) }
         };
-        needs(
-            "tls_cert",
-            self.tls_cert.is_some(),
-            "tls_key",
-            self.tls_key.is_some(),
-        )?;
-        needs(
-            "tls_key",
-            self.tls_key.is_some(),
-            "tls_cert",
-            self.tls_cert.is_some(),
-        )?;
-        needs(
-            "events_secret",
-            self.events_secret.is_some(),
-            "events_url",
-            self.events_url.is_some(),
-        )?;
+        needs("tls_cert", self.tls_cert.is_some(), "tls_key", self.tls_key.is_some())?;
+        needs("tls_key", self.tls_key.is_some(), "tls_cert", self.tls_cert.is_some())?;
+        needs("events_secret", self.events_secret.is_some(), "events_url", self.events_url.is_some())?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
-            return Err((
-                "jwt_secret",
-                "cannot be set together with jwt_key_file".to_owned(),
-            ));
+            return Err(("jwt_secret", "cannot be set together with jwt_key_file".to_owned()));
         }
         Ok(())
     }

@@ -183,7 +183,10 @@ mod tests {
         let file = root.path().join("file");
         std::fs::write(&file, "").unwrap();
         let error = DataDir::open(&file.join("data")).unwrap_err();
-        assert!(matches!(error, DataDirError::NotMade { .. }) && !error.to_string().contains('\n'), "{error}");
+        assert!(
+            matches!(error, DataDirError::NotMade { .. }) && !error.to_string().contains('\n'),
+            "{error}"
+        );
         let error = DataDir::open_existing(&root.path().join("none")).unwrap_err();
         assert!(matches!(error, DataDirError::Missing(_)), "{error}");
         assert!(!root.path().join("none").exists());

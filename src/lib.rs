@@ -28,7 +28,11 @@ use tokio::sync::watch;
 ///
 /// # Errors
 /// What keeps it from starting, in one line.
-pub async fn run(config: Config, listener: TcpListener, mut stops: watch::Receiver<u8>) -> Result<(), StartError> {
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    mut stops: watch::Receiver<u8>,
+) -> Result<(), StartError> {
     let app = App::start(config, listener, actors::instant::Instants::default()).await?;
     println!("Roost listens on {0}. Try: curl {0}/health, or the tour in README.md", app.url());
     // A sender that is gone tells nobody to stop any more: then it stops too.

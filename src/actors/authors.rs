@@ -109,9 +109,8 @@ impl Authors {
 
     /// An actor ended: if it was an author, the next post makes it anew.
     pub fn ended(&self, cell: &ActorCell) {
-        self.lock().retain(|_, active| {
-            active.actor.get().is_none_or(|actor| actor.get_id() != cell.get_id())
-        });
+        self.lock()
+            .retain(|_, active| active.actor.get().is_none_or(|actor| actor.get_id() != cell.get_id()));
     }
 
     /// How many are active, and how many wait for them.

@@ -104,7 +104,9 @@ impl Index {
 
     fn follows(&self, member: u32, author: UserId) -> bool {
         let number = self.authors.get(&author);
-        number.is_some_and(|number| self.members.get(member).is_some_and(|entry| entry.follows.contains(number)))
+        number.is_some_and(|number| {
+            self.members.get(member).is_some_and(|entry| entry.follows.contains(number))
+        })
     }
 
     fn link(&mut self, member: u32, author: UserId, since: Seq, mark: Seq) {

@@ -98,7 +98,7 @@ impl NodeHandle {
         for (seq, author) in jobs.undelivered().await? {
             watermark.entering(seq, author);
         }
-        let relays = Arc::new(Relays::new(watermark.clone(), timelines.store_name(), instants.clone()));
+        let relays = Arc::new(Relays::new(watermark.clone(), timelines.store_name()));
         let authors = Arc::new(Authors::new(posts, relays.clone(), watermark.clone(), instants));
         let roster = Arc::new(Roster::default());
         let family = Family { arguments, relays, authors, roster };

@@ -84,7 +84,12 @@ impl Outbox {
 
     /// The same without writing: for a relay with several frames, which calls [`Self::write`] after the last.
     pub fn queue(&self, seq: Seq, frame: &Frame) -> bool {
-        self.lock().take(seq, frame, self.bound)
+        let mut state = self.lock();
+        // What one round brings may be more than the bound; slow is who does not take it, not who gets it.
+        if state.bytes + frame.len() > self.bound {
+            self.flush(&mut state);
+        }
+        state.take(seq, frame, self.bound)
     }
 
     /// Writes what waits, as far as the socket takes it.

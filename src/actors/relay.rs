@@ -1,13 +1,12 @@
 //! `Relay`: carries entries from their authors into the outboxes of those who follow them here.
 //!
 //! A node has a few, each for a share of the authors; the `Node` supervises them. A relay keeps the
-//! order of its queue, hence that of each author. Its queue has [`QUEUE`] places, and who brings an
+//! order of its queue, hence that of each author. Its queue has 1,024 places, and who brings an
 //! entry waits for one; its mailbox carries entering, leaving and following, one message for each. A
 //! relay that ends has lost its index: the `Node` starts it anew and closes every session (1011); they
 //! resume, and the entries that it had not passed on still hold the mark back.
 
 use super::index::Index;
-use super::instant::Instants;
 use super::outbox::Outbox;
 use super::watermark::Watermark;
 use crate::model::cursor::{Cursor, Seq, StoreName};
@@ -92,8 +91,6 @@ pub struct RelayArguments {
     pub watermark: Arc<Watermark>,
     /// The store that cursors name.
     pub store: StoreName,
-    /// Where tests listen.
-    pub instants: Instants,
 }
 
 /// What a relay knows.
@@ -111,13 +108,13 @@ struct Expected {
     kept: Vec<(Seq, Frame)>,
 }
 
-impl Inflow {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Self {
+impl Default for Inflow {
+    fn default() -> Self {
         Self { waiting: Mutex::default(), room: Arc::new(Semaphore::new(QUEUE)) }
     }
+}
 
+impl Inflow {
     /// Puts an entry at the end, waiting for room. The relay then needs a [`RelayMsg::Carry`].
     pub async fn put(&self, entry: Entry) {
         // The semaphore is never closed.
@@ -127,7 +124,7 @@ impl Inflow {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.lock().len()
     }
 
@@ -166,7 +163,7 @@ impl Actor for Relay {
         match message {
             RelayMsg::Carry => {
                 state.carry().await;
-                if state.arguments.inflow.len() > 0 {
+                if state.arguments.inflow.waiting() > 0 {
                     myself.send_message(RelayMsg::Carry)?;
                 }
             }

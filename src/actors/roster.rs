@@ -21,12 +21,19 @@ struct Seat {
 }
 
 impl Roster {
-    /// A connection comes. With `most` others of the user there (0: no bound), the oldest is closed with 4409.
-    pub fn join(&self, user: UserId, login: LoginId, connection: ConnectionId, outbox: Arc<Outbox>, most: usize) {
+    /// A connection comes. With `most` others of the user there, the oldest is closed with 4409.
+    pub fn join(
+        &self,
+        user: UserId,
+        login: LoginId,
+        connection: ConnectionId,
+        outbox: Arc<Outbox>,
+        most: usize,
+    ) {
         let mut users = self.lock();
         let seats = users.entry(user).or_default();
         seats.push(Seat { connection, login, outbox });
-        let over = if most == 0 { 0 } else { seats.len().saturating_sub(most) };
+        let over = seats.len().saturating_sub(most);
         let oldest: Vec<_> = seats.drain(..over).map(|seat| seat.outbox).collect();
         drop(users);
         oldest.iter().for_each(|outbox| outbox.close(Close::TakenOver));
@@ -56,7 +63,10 @@ impl Roster {
 
     /// A user's connections.
     pub fn connections(&self, user: UserId) -> Vec<ConnectionId> {
-        self.lock().get(&user).map(|seats| seats.iter().map(|seat| seat.connection).collect()).unwrap_or_default()
+        self.lock()
+            .get(&user)
+            .map(|seats| seats.iter().map(|seat| seat.connection).collect())
+            .unwrap_or_default()
     }
 
     /// How many connections there are.
@@ -77,8 +87,7 @@ impl Roster {
     /// Every connection is told to come back, and closes with 1012, spread evenly over `span`; each is
     /// told to wait until the span is over, and a little more the later it would have been told.
     pub async fn send_away(&self, span: Duration) {
-        let everybody: Vec<_> =
-            self.lock().values().flatten().map(|seat| seat.outbox.clone()).collect();
+        let everybody: Vec<_> = self.lock().values().flatten().map(|seat| seat.outbox.clone()).collect();
         let (start, count) = (tokio::time::Instant::now(), everybody.len());
         for (place, outbox) in everybody.into_iter().enumerate() {
             let due = span.mul_f64(place as f64 / count as f64);

@@ -59,7 +59,7 @@ pub struct SessionWorld {
     pub heartbeat: Duration,
     /// Without a word from the client.
     pub idle_timeout: Duration,
-    /// Connections a user may hold; 0 for no bound.
+    /// Connections a user may hold.
     pub connections: usize,
     /// Where tests listen.
     pub instants: Instants,

@@ -79,7 +79,12 @@ impl Watermark {
         Start {
             mark: state.mark_without(None),
             head: state.head,
-            unanswered: state.moving.iter().filter(|(_, moving)| !moving.answered).map(|(seq, _)| *seq).collect(),
+            unanswered: state
+                .moving
+                .iter()
+                .filter(|(_, moving)| !moving.answered)
+                .map(|(seq, _)| *seq)
+                .collect(),
         }
     }
 

@@ -32,7 +32,8 @@ impl Backup {
 }
 
 pub(super) async fn copy(folder: &Path, file: &Path) -> Result<(), CliError> {
-    let path = file.to_str().ok_or_else(|| CliError::Usage(format!("{}: the name is not UTF-8", file.display())))?;
+    let path =
+        file.to_str().ok_or_else(|| CliError::Usage(format!("{}: the name is not UTF-8", file.display())))?;
     let operator = Operator::reach(folder).await?;
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} pages, {eta} left");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

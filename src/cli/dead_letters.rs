@@ -65,8 +65,10 @@ enum Action {
 
 impl DeadLetters {
     pub fn run(&self) -> Result<(), CliError> {
-        let (Action::List { data, .. } | Action::Show { data, .. } | Action::Redrive { data, .. } | Action::Drop { data, .. }) =
-            &self.action;
+        let (Action::List { data, .. }
+        | Action::Show { data, .. }
+        | Action::Redrive { data, .. }
+        | Action::Drop { data, .. }) = &self.action;
         let folder = data.data_dir()?;
         runtime()?.block_on(self.act(&folder, &mut io::stdout()))
     }
@@ -155,7 +157,8 @@ async fn each(
 ) -> Result<(), CliError> {
     let mut absent = Vec::new();
     for id in ids {
-        let found: Option<Value> = operator.ask(method.clone(), &format!("/dead-letters/{id}{action}")).await?;
+        let found: Option<Value> =
+            operator.ask(method.clone(), &format!("/dead-letters/{id}{action}")).await?;
         if found.is_none() {
             absent.push(*id);
         }

@@ -43,7 +43,8 @@ fn file_flag() -> Arg {
 
 fn setting_flag(setting: &'static Setting) -> Arg {
     let default = if setting.sample.is_some() { None } else { (setting.default)() };
-    let default = default.map_or_else(String::new, |default| format!("default: {}, ", default.trim_matches('"')));
+    let default =
+        default.map_or_else(String::new, |default| format!("default: {}, ", default.trim_matches('"')));
     Arg::new(setting.name)
         .long(setting.flag())
         .value_name("VALUE")

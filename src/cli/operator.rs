@@ -33,7 +33,10 @@ impl Operator {
     /// Reaches whatever holds the data at `path`.
     pub async fn reach(path: &Path) -> Result<Self, CliError> {
         if !path.join("roost.db").exists() {
-            return Err(CliError::Failed(format!("data folder {}: there is no database in it", path.display())));
+            return Err(CliError::Failed(format!(
+                "data folder {}: there is no database in it",
+                path.display()
+            )));
         }
         let data = match DataDir::open_existing(path) {
             Ok(data) => data,
@@ -81,7 +84,9 @@ impl Operator {
     pub async fn leave(self) -> Result<(), CliError> {
         match self {
             Self::Server(_) => Ok(()),
-            Self::Store { store, .. } => store.close().await.map_err(|error| CliError::Failed(error.to_string())),
+            Self::Store { store, .. } => {
+                store.close().await.map_err(|error| CliError::Failed(error.to_string()))
+            }
         }
     }
 
@@ -113,11 +118,16 @@ impl Operator {
 async fn send_to_server(folder: &Path, request: Request<Body>) -> Result<Response<Body>, CliError> {
     let unreached = |error: std::io::Error| {
         let socket = folder.join("roost.sock");
-        CliError::Failed(format!("a server uses {}, but does not answer at {} ({error})", folder.display(), socket.display()))
+        CliError::Failed(format!(
+            "a server uses {}, but does not answer at {} ({error})",
+            folder.display(),
+            socket.display()
+        ))
     };
     let (address, _folder) = data_dir::socket_of(folder).map_err(unreached)?;
     let stream = UnixStream::connect(address).await.map_err(unreached)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
     Ok(answer.map(Body::new))

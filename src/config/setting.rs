@@ -32,11 +32,7 @@ impl Setting {
     /// What it means, in one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        self.meaning
-            .iter()
-            .map(|line| line.trim())
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.meaning.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -57,11 +53,7 @@ pub fn example() -> String {
             (_, Some(sample)) => sample.to_owned(),
             (default, None) => default.unwrap_or_default(),
         };
-        let note = if setting.sample.is_some() {
-            "# An example; not set by default.\n"
-        } else {
-            ""
-        };
+        let note = if setting.sample.is_some() { "# An example; not set by default.\n" } else { "" };
         let _ = writeln!(file, "{note}#{} = {shown}", setting.name);
     }
     file

@@ -66,23 +66,15 @@ impl Sources {
         file: Option<PathBuf>,
         flags: Vec<(&'static str, String)>,
     ) -> Result<Self, ConfigError> {
-        let ours =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let variables = ours
             .filter(|(name, _)| name.starts_with("ROOST_"))
             .map(|(name, value)| match value.into_string() {
                 Ok(value) => Ok((name, value)),
-                Err(_) => Err(ConfigError::Value {
-                    name,
-                    reason: "is not UTF-8".to_owned(),
-                }),
+                Err(_) => Err(ConfigError::Value { name, reason: "is not UTF-8".to_owned() }),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            file,
-            variables,
-            flags,
-        })
+        Ok(Self { file, variables, flags })
     }
 
     /// Reads all settings: flags over variables over the file over the defaults.
@@ -95,36 +87,24 @@ impl Sources {
         let mut spelled = Vec::new();
         let mut warnings = Vec::new();
 
-        let named = || {
-            self.variable("ROOST_CONFIG")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from)
-        };
+        let named = || self.variable("ROOST_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(path) = self.file.clone().or_else(named) {
             for (name, value) in read(&path)? {
                 let spelling = format!("{}: {name}", path.display());
                 match config.set(&name, &Given::Toml(&value)) {
                     Some(result) => result.map_err(|reason| wrong(&spelling, reason))?,
                     None => {
-                        return Err(ConfigError::Unknown {
-                            near: nearest(&name),
-                            path,
-                            name,
-                        });
+                        return Err(ConfigError::Unknown { near: nearest(&name), path, name });
                     }
                 }
                 spelled.push((name, spelling));
             }
         }
         for (variable, text) in &self.variables {
-            let Some(setting) = Config::SETTINGS
-                .iter()
-                .find(|setting| setting.variable() == *variable)
+            let Some(setting) = Config::SETTINGS.iter().find(|setting| setting.variable() == *variable)
             else {
                 if variable.starts_with("ROOST_") && !OTHER_VARIABLES.contains(&variable.as_str()) {
-                    warnings.push(format!(
-                        "{variable}: there is no such setting; it is not read"
-                    ));
+                    warnings.push(format!("{variable}: there is no such setting; it is not read"));
                 }
                 continue;
             };
@@ -145,10 +125,7 @@ impl Sources {
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
-        self.variables
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -160,28 +137,17 @@ fn set(config: &mut Config, name: &str, spelling: &str, text: &str) -> Result<()
 }
 
 fn wrong(name: &str, reason: String) -> ConfigError {
-    ConfigError::Value {
-        name: name.to_owned(),
-        reason,
-    }
+    ConfigError::Value { name: name.to_owned(), reason }
 }
 
 fn read(path: &Path) -> Result<toml::Table, ConfigError> {
-    let failed = |reason| ConfigError::File {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| failed(format!("cannot be read ({error})")))?;
+    let failed = |reason| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot be read ({error})")))?;
     text.parse::<toml::Table>().map_err(|error| {
         // The library's own text has several lines and quotes the file, where secrets may stand.
-        let line = error.span().map_or(1, |span| {
-            text[..span.start.min(text.len())].matches('\n').count() + 1
-        });
-        failed(format!(
-            "line {line} is not TOML: {}",
-            error.message().replace('\n', ", ")
-        ))
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        failed(format!("line {line} is not TOML: {}", error.message().replace('\n', ", ")))
     })
 }
 

@@ -3,23 +3,14 @@ use std::io::Write;
 use std::time::Duration;
 
 fn variables(pairs: &[(&str, &str)]) -> Sources {
-    let variables = pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Sources {
-        variables,
-        ..Sources::default()
-    }
+    let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { variables, ..Sources::default() }
 }
 
 fn file(text: &str) -> (tempfile::NamedTempFile, Sources) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    let sources = Sources {
-        file: Some(file.path().to_owned()),
-        ..Sources::default()
-    };
+    let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
     (file, sources)
 }
 
@@ -37,13 +28,9 @@ fn without_sources_every_setting_has_its_default() {
 
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let (_kept, mut sources) =
-        file("drain_seconds = 1\nheartbeat_seconds = 1\nidle_timeout_seconds = 1\n");
-    sources.variables = variables(&[
-        ("ROOST_HEARTBEAT_SECONDS", "2"),
-        ("ROOST_DRAIN_SECONDS", "2"),
-    ])
-    .variables;
+    let (_kept, mut sources) = file("drain_seconds = 1\nheartbeat_seconds = 1\nidle_timeout_seconds = 1\n");
+    sources.variables =
+        variables(&[("ROOST_HEARTBEAT_SECONDS", "2"), ("ROOST_DRAIN_SECONDS", "2")]).variables;
     sources.flags = vec![("drain_seconds", "3".to_owned())];
     let config = sources.load().unwrap().config;
     let seconds = [config.idle_timeout, config.heartbeat, config.drain].map(|span| span.as_secs());
@@ -53,10 +40,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 #[test]
 fn the_file_may_be_named_by_a_variable() {
     let (kept, _) = file("role = \"api\"\n");
-    let config = variables(&[("ROOST_CONFIG", kept.path().to_str().unwrap())])
-        .load()
-        .unwrap()
-        .config;
+    let config = variables(&[("ROOST_CONFIG", kept.path().to_str().unwrap())]).load().unwrap().config;
     assert_eq!(config.role, Role::Api);
 }
 
@@ -64,14 +48,8 @@ fn the_file_may_be_named_by_a_variable() {
 fn lists_are_by_comma_in_text_and_arrays_in_the_file() {
     let text = variables(&[
         ("ROOST_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7,::1"),
-        (
-            "ROOST_ALLOWED_ORIGINS",
-            "https://a.example,http://localhost:3000/",
-        ),
-        (
-            "ROOST_JWT_ISSUERS",
-            r#"[{"issuer":"i","audience":"a","jwks":"keys.json"}]"#,
-        ),
+        ("ROOST_ALLOWED_ORIGINS", "https://a.example,http://localhost:3000/"),
+        ("ROOST_JWT_ISSUERS", r#"[{"issuer":"i","audience":"a","jwks":"keys.json"}]"#),
     ])
     .load()
     .unwrap()
@@ -91,10 +69,7 @@ fn lists_are_by_comma_in_text_and_arrays_in_the_file() {
 
 #[test]
 fn zero_is_no_limit_and_empty_is_nothing() {
-    let config = variables(&[
-        ("ROOST_LIMIT_POSTS_PER_MINUTE", "0"),
-        ("ROOST_METRICS_LISTEN", ""),
-    ]);
+    let config = variables(&[("ROOST_LIMIT_POSTS_PER_MINUTE", "0"), ("ROOST_METRICS_LISTEN", "")]);
     let config = config.load().unwrap().config;
     assert_eq!(config.limit_posts_per_minute, Limit::NONE);
     assert_eq!(config.metrics_listen, None);
@@ -103,72 +78,29 @@ fn zero_is_no_limit_and_empty_is_nothing() {
 #[test]
 fn a_wrong_value_is_refused_in_one_line_that_names_it() {
     for (name, value, told) in [
-        (
-            "ROOST_HEARTBEAT_SECONDS",
-            "abc",
-            "\"abc\" is not a whole number of seconds",
-        ),
-        (
-            "ROOST_HEARTBEAT_SECONDS",
-            "-1",
-            "\"-1\" is not a whole number of seconds",
-        ),
-        (
-            "ROOST_HEARTBEAT_SECONDS",
-            "1.5",
-            "\"1.5\" is not a whole number of seconds",
-        ),
-        (
-            "ROOST_HEARTBEAT_SECONDS",
-            "99999999999",
-            "\"99999999999\" is not a whole number of seconds",
-        ),
+        ("ROOST_HEARTBEAT_SECONDS", "abc", "\"abc\" is not a whole number of seconds"),
+        ("ROOST_HEARTBEAT_SECONDS", "-1", "\"-1\" is not a whole number of seconds"),
+        ("ROOST_HEARTBEAT_SECONDS", "1.5", "\"1.5\" is not a whole number of seconds"),
+        ("ROOST_HEARTBEAT_SECONDS", "99999999999", "\"99999999999\" is not a whole number of seconds"),
         ("ROOST_HEARTBEAT_SECONDS", "0", "must be at least 1"),
-        (
-            "ROOST_LISTEN",
-            "8080",
-            "\"8080\" is not an address with a port, such as 127.0.0.1:8080",
-        ),
-        (
-            "ROOST_ROLE",
-            "both",
-            "\"both\" is not one of api, realtime, all",
-        ),
+        ("ROOST_LISTEN", "8080", "\"8080\" is not an address with a port, such as 127.0.0.1:8080"),
+        ("ROOST_ROLE", "both", "\"both\" is not one of api, realtime, all"),
         ("ROOST_DATA_DIR", "", "\"\" is not a path"),
-        (
-            "ROOST_LIMIT_FOLLOWEES",
-            "many",
-            "\"many\" is not a whole number (0 is no limit)",
-        ),
-        (
-            "ROOST_LOG",
-            "roost=loud",
-            "\"roost=loud\" is not a log filter, such as info or info,roost=debug",
-        ),
-        (
-            "ROOST_EVENTS_URL",
-            "ftp://x",
-            "\"ftp://x\" is not an address that starts with http:// or https://",
-        ),
+        ("ROOST_LIMIT_FOLLOWEES", "many", "\"many\" is not a whole number (0 is no limit)"),
+        ("ROOST_LOG", "roost=loud", "\"roost=loud\" is not a log filter, such as info or info,roost=debug"),
+        ("ROOST_EVENTS_URL", "ftp://x", "\"ftp://x\" is not an address that starts with http:// or https://"),
         (
             "ROOST_NODE_NAME",
             "a b",
             "\"a b\" is not a name of 1 to 64 letters, digits, dots, hyphens or underscores",
         ),
-        (
-            "ROOST_JWT_SECRET",
-            "short",
-            "must be at least 32 bytes long",
-        ),
+        ("ROOST_JWT_SECRET", "short", "must be at least 32 bytes long"),
         ("ROOST_TLS_CERT", "c.pem", "needs tls_key as well"),
         ("ROOST_TLS_KEY", "k.pem", "needs tls_cert as well"),
         ("ROOST_EVENTS_SECRET", "s", "needs events_url as well"),
         ("ROOST_OUTBOX_BYTES", "100", "must be at least 16384"),
     ] {
-        assert_eq!(
-            refusal(&variables(&[(name, value)])),
-            format!("{name}: {told}")
-        );
+        assert_eq!(refusal(&variables(&[(name, value)])), format!("{name}: {told}"));
     }
     for (name, value) in [
         ("ROOST_TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
@@ -178,10 +110,7 @@ fn a_wrong_value_is_refused_in_one_line_that_names_it() {
         ("ROOST_JWT_ISSUERS", r#"[{"issuer":"i"}]"#),
     ] {
         let line = refusal(&variables(&[(name, value)]));
-        assert!(
-            line.starts_with(&format!("{name}: ")) && !line.contains('\n'),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("{name}: ")) && !line.contains('\n'), "{line}");
     }
 }
 
@@ -192,37 +121,22 @@ fn the_file_is_refused_by_line_and_name() {
             "heartbeat_seconds = \"30\"",
             "heartbeat_seconds: \"30\" (in quotes) is not a whole number of seconds",
         ),
-        (
-            "listen = 8080",
-            "listen: is not an address with a port, such as 127.0.0.1:8080 in quotes",
-        ),
+        ("listen = 8080", "listen: is not an address with a port, such as 127.0.0.1:8080 in quotes"),
         (
             "heartbeat_second = 3",
             "there is no setting \"heartbeat_second\" (did you mean \"heartbeat_seconds\"?)",
         ),
         ("redis = \"x\"", "there is no setting \"redis\""),
         ("tls_cert = \"c.pem\"", "tls_cert: needs tls_key as well"),
-        (
-            "trusted_proxies = \"10.0.0.0/8\"",
-            "trusted_proxies: \"10.0.0.0/8\" is not a list",
-        ),
+        ("trusted_proxies = \"10.0.0.0/8\"", "trusted_proxies: \"10.0.0.0/8\" is not a list"),
     ] {
         let (kept, sources) = file(text);
-        assert_eq!(
-            refusal(&sources),
-            format!("{}: {told}", kept.path().display())
-        );
+        assert_eq!(refusal(&sources), format!("{}: {told}", kept.path().display()));
     }
     let (_kept, sources) = file("listen = \"127.0.0.1:1\"\njwt_secret = hunter2\n");
     let line = refusal(&sources);
-    assert!(
-        line.contains("line 2 is not TOML") && !line.contains("hunter2"),
-        "{line}"
-    );
-    let missing = Sources {
-        file: Some("/nowhere/roost.toml".into()),
-        ..Sources::default()
-    };
+    assert!(line.contains("line 2 is not TOML") && !line.contains("hunter2"), "{line}");
+    let missing = Sources { file: Some("/nowhere/roost.toml".into()), ..Sources::default() };
     assert!(refusal(&missing).starts_with("/nowhere/roost.toml: cannot be read"));
 }
 
@@ -232,10 +146,7 @@ fn a_secret_is_never_repeated() {
     assert!(!refusal(&sources).contains("1234"));
     let config = variables(&[
         ("ROOST_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
-        (
-            "ROOST_EVENTS_URL",
-            "https://me:hunter2@sink.example/hunter2?key=hunter2",
-        ),
+        ("ROOST_EVENTS_URL", "https://me:hunter2@sink.example/hunter2?key=hunter2"),
         ("ROOST_EVENTS_SECRET", "hunter2"),
     ]);
     assert!(!format!("{:?}", config.load().unwrap()).contains("hunter2"));
@@ -243,13 +154,8 @@ fn a_secret_is_never_repeated() {
 
 #[test]
 fn an_unknown_variable_of_ours_is_told_and_stops_nothing() {
-    let loaded = variables(&[("ROOST_LISTENN", "x"), ("ROOST_TOKEN", "t"), ("HOME", "/")])
-        .load()
-        .unwrap();
-    assert_eq!(
-        loaded.warnings,
-        ["ROOST_LISTENN: there is no such setting; it is not read"]
-    );
+    let loaded = variables(&[("ROOST_LISTENN", "x"), ("ROOST_TOKEN", "t"), ("HOME", "/")]).load().unwrap();
+    assert_eq!(loaded.warnings, ["ROOST_LISTENN: there is no such setting; it is not read"]);
 }
 
 #[test]
@@ -281,10 +187,6 @@ fn every_value_in_the_example_can_be_read() {
         let table: toml::Table = line.parse().unwrap();
         let (name, value) = table.iter().next().unwrap();
         let mut config = Config::default();
-        assert_eq!(
-            config.set(name, &super::value::Given::Toml(value)),
-            Some(Ok(())),
-            "{line}"
-        );
+        assert_eq!(config.set(name, &super::value::Given::Toml(value)), Some(Ok(())), "{line}");
     }
 }

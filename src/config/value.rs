@@ -36,6 +36,12 @@ impl Limit {
     /// No limit.
     pub const NONE: Self = Self(None);
 
+    /// The number; where there is no limit, the greatest.
+    #[must_use]
+    pub fn or_max(self) -> u32 {
+        self.0.map_or(u32::MAX, NonZeroU32::get)
+    }
+
     /// A limit of that number; 0 is none.
     #[must_use]
     pub const fn of(number: u32) -> Self {
@@ -50,14 +56,27 @@ impl Limit {
 }
 
 /// What a node serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// REST only.
     Api,
     /// Sockets and streams only.
     Realtime,
     /// Both.
+    #[default]
     All,
+}
+
+impl Role {
+    /// Its name in settings and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Realtime => "realtime",
+            Self::All => "all",
+        }
+    }
 }
 
 /// A node's name: 1 to 64 of `[a-zA-Z0-9._-]`.
@@ -86,14 +105,8 @@ impl FromStr for NodeName {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let fits = (1..=64).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(())
-        }
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if fits { Ok(Self(text.to_owned())) } else { Err(()) }
     }
 }
 
@@ -114,11 +127,7 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let url = reqwest::Url::parse(text).map_err(|_| ())?;
-        if matches!(url.scheme(), "http" | "https") {
-            Ok(Self(url))
-        } else {
-            Err(())
-        }
+        if matches!(url.scheme(), "http" | "https") { Ok(Self(url)) } else { Err(()) }
     }
 }
 
@@ -153,11 +162,7 @@ impl FromStr for Origin {
         let HttpUrl(url) = text.parse()?;
         let origin = url.origin().ascii_serialization();
         // With a path, a user or a query it is not an origin, and no browser would ever send it.
-        if text.trim_end_matches('/').eq_ignore_ascii_case(&origin) {
-            Ok(Self(origin))
-        } else {
-            Err(())
-        }
+        if text.trim_end_matches('/').eq_ignore_ascii_case(&origin) { Ok(Self(origin)) } else { Err(()) }
     }
 }
 
@@ -184,11 +189,7 @@ impl FromStr for LogFilter {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let known = tracing_subscriber::EnvFilter::try_new(text).is_ok();
-        if known && !text.is_empty() {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(())
-        }
+        if known && !text.is_empty() { Ok(Self(text.to_owned())) } else { Err(()) }
     }
 }
 
@@ -236,7 +237,7 @@ text! {
             "all" => Some(Self::All),
             _ => None,
         },
-        |role: &Self| match role { Self::Api => "api", Self::Realtime => "realtime", Self::All => "all" }.to_owned();
+        |role: &Self| role.name().to_owned();
     HttpUrl, "an address that starts with http:// or https://",
         |text: &str| text.parse().ok(), |url: &Self| url.0.to_string();
     Origin, "an origin, such as https://app.example.com (scheme, host and port, no path)",
@@ -306,16 +307,12 @@ impl<T: Text> Value for Option<T> {
 impl<T: Text> Value for Vec<T> {
     fn read(given: &Given<'_>) -> Result<Self, String> {
         match given {
-            Given::Text(text) => text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(read_text)
-                .collect(),
-            Given::Toml(toml::Value::Array(items)) => items
-                .iter()
-                .map(|item| read_one(&Given::Toml(item)))
-                .collect(),
+            Given::Text(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(read_text).collect()
+            }
+            Given::Toml(toml::Value::Array(items)) => {
+                items.iter().map(|item| read_one(&Given::Toml(item))).collect()
+            }
             Given::Toml(other) => Err(format!("{other} is not a list")),
         }
     }
@@ -338,10 +335,9 @@ impl Value for Vec<OutsideIssuer> {
             Given::Toml(toml::Value::String(text)) => {
                 serde_json::from_str(text).map_err(|error| told(&error))
             }
-            Given::Toml(value) => (*value)
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| told(&error.message())),
+            Given::Toml(value) => {
+                (*value).clone().try_into().map_err(|error: toml::de::Error| told(&error.message()))
+            }
         }
     }
 
@@ -351,12 +347,7 @@ impl Value for Vec<OutsideIssuer> {
                 [&one.issuer, &one.audience, &one.jwks].map(|text| quoted(text.clone()));
             format!("{{ issuer = {issuer}, audience = {audience}, jwks = {jwks} }}")
         };
-        (!self.is_empty()).then(|| {
-            format!(
-                "[{}]",
-                self.iter().map(inline).collect::<Vec<_>>().join(", ")
-            )
-        })
+        (!self.is_empty()).then(|| format!("[{}]", self.iter().map(inline).collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -364,15 +355,11 @@ impl Value for Vec<OutsideIssuer> {
 fn read_number<T: TryFrom<u64>>(given: &Given<'_>, kind: &str) -> Result<T, String> {
     let (shown, number) = match given {
         Given::Text(text) => (format!("{text:?}"), text.trim().parse().ok()),
-        Given::Toml(toml::Value::Integer(number)) => {
-            (number.to_string(), u64::try_from(*number).ok())
-        }
+        Given::Toml(toml::Value::Integer(number)) => (number.to_string(), u64::try_from(*number).ok()),
         Given::Toml(toml::Value::String(text)) => (format!("{text:?} (in quotes)"), None),
         Given::Toml(other) => (other.to_string(), None),
     };
-    number
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| format!("{shown} is not {kind}"))
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("{shown} is not {kind}"))
 }
 
 impl Value for Duration {

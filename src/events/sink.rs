@@ -64,7 +64,8 @@ impl Sink {
                 .header("webhook-signature", signature);
         }
         let answer = request.body(event.to_owned()).send().await;
-        let status = answer.map_err(|error| SinkError::Unreachable(error.without_url().to_string()))?.status();
+        let status =
+            answer.map_err(|error| SinkError::Unreachable(error.without_url().to_string()))?.status();
         if status.is_success() { Ok(()) } else { Err(SinkError::Refused(status.as_u16())) }
     }
 }
@@ -79,7 +80,9 @@ fn event_id(event: &str) -> String {
 
 fn sign(secret: &Secret, id: &str, timestamp: i64, body: &str) -> String {
     // HMAC takes a key of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return String::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
+        return String::new();
+    };
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }

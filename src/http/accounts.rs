@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 
 /// What is needed to register.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Registration, example = json!({"email": "ada@example.com", "username": "ada", "password": "correct-horse-1"}))]
 pub(super) struct RegisterBody {
     /// Unique regardless of case.
@@ -36,6 +37,7 @@ pub(super) struct RegisterBody {
 
 /// What is needed to log in.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Login, example = json!({"email": "ada@example.com", "password": "correct-horse-1"}))]
 pub(super) struct LoginBody {
     /// The address that was registered.
@@ -48,6 +50,7 @@ pub(super) struct LoginBody {
 
 /// What is needed to go on.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = RefreshRequest, example = json!({"refresh_token": "q3Jx0Z0eXl5d0Zk1v8o5tS0m1c8oWw2l7mXr9a4b6cE"}))]
 pub(super) struct RefreshBody {
     /// The newest refresh token; it can be used once.
@@ -57,6 +60,7 @@ pub(super) struct RefreshBody {
 
 /// A new name.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Rename, example = json!({"username": "ada-lovelace"}))]
 pub(super) struct RenameBody {
     /// Unique regardless of case; the old one is free at once.

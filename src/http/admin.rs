@@ -113,7 +113,10 @@ struct ListQuery {
     after: Option<u64>,
 }
 
-async fn list(State(to): State<Operators>, Query(ListQuery { after }): Query<ListQuery>) -> Result<Json<LetterList>, Failure> {
+async fn list(
+    State(to): State<Operators>,
+    Query(ListQuery { after }): Query<ListQuery>,
+) -> Result<Json<LetterList>, Failure> {
     let listed = to.jobs.dead_letters(Page { before: after, limit: PAGE }).await?;
     let next = listed.items.last().map(|(place, _)| *place).filter(|_| listed.items.len() == PAGE);
     let dead_letters = listed.items.into_iter().map(|(_, letter)| letter).collect();
@@ -184,7 +187,8 @@ mod tests {
         UnixStream::connect(data.socket()).unwrap();
         let mode = std::fs::metadata(data.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }
 }

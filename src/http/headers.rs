@@ -5,7 +5,8 @@
 //! no others; sends calls of another role away.
 
 use super::problem::{Code, Problem};
-use super::{Edge, Serves, Settings};
+use super::{Edge, Settings};
+use crate::config::Role;
 use crate::telemetry::{metric, request_span, trace_id_of};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
@@ -45,10 +46,7 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
 
     let mut answer = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
-        if problem.code().status().is_server_error() {
-            let cause = problem.cause().unwrap_or_default();
-            span.in_scope(|| tracing::error!(code = problem.code().name(), cause, "request failed"));
-        }
+        span.in_scope(|| log_fault(&problem));
         answer = problem.finish(answer, &path, &trace_id.to_string());
     }
     put_headers(answer.headers_mut(), &id);
@@ -65,19 +63,34 @@ pub async fn dress(mut request: Request, next: Next) -> Response {
     answer
 }
 
+/// A fault is logged here, once, with what the answer does not tell; that something is not to be had now
+/// is no fault of this request's.
+fn log_fault(problem: &Problem) {
+    let (code, cause) = (problem.code().name(), problem.cause().unwrap_or_default());
+    match problem.code().status() {
+        StatusCode::SERVICE_UNAVAILABLE => tracing::warn!(code, "request not served"),
+        status if status.is_server_error() => tracing::error!(code, cause, "request failed"),
+        _ => {}
+    }
+}
+
 /// Sends calls away that nodes of another role take.
 pub async fn check_role(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    let wanted = match request.uri().path() {
-        "/ws" => Serves::Realtime,
-        "/metrics" | "/health" | "/openapi.json" | "/.well-known/jwks.json" => Serves::All,
-        path if path.starts_with("/health/") => Serves::All,
-        _ => Serves::Api,
-    };
-    let serves = edge.settings.serves;
-    if serves != Serves::All && wanted != Serves::All && serves != wanted {
-        return Problem::new(Code::WrongRole).into_response();
+    if is_taken_by(edge.settings.serves, request.uri().path()) {
+        next.run(request).await
+    } else {
+        Problem::new(Code::WrongRole).into_response()
     }
-    next.run(request).await
+}
+
+/// Whether nodes of a role take calls of a path; how a node is, its keys and its description all tell.
+fn is_taken_by(role: Role, path: &str) -> bool {
+    match path {
+        "/metrics" | "/health" | "/openapi.json" | "/.well-known/jwks.json" => true,
+        path if path.starts_with("/health/") => true,
+        "/ws" => role != Role::Api,
+        _ => role != Role::Realtime,
+    }
 }
 
 /// Lets pages of the named origins call; none where none are named.
@@ -159,7 +172,8 @@ fn known_method(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::request_id;
+    use super::{is_taken_by, request_id};
+    use crate::config::Role;
     use axum::http::{HeaderMap, HeaderValue};
 
     #[test]
@@ -176,5 +190,24 @@ mod tests {
         check("a b", false);
         check("a\"b", false);
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_node_takes_the_calls_of_its_role_and_what_all_take() {
+        for path in ["/health", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json"] {
+            for role in [Role::All, Role::Api, Role::Realtime] {
+                assert!(is_taken_by(role, path), "{path}");
+            }
+        }
+        for (path, api, realtime) in
+            [("/ws", false, true), ("/timeline", true, false), ("/posts/1", true, false)]
+        {
+            assert!(is_taken_by(Role::All, path));
+            assert_eq!(
+                (is_taken_by(Role::Api, path), is_taken_by(Role::Realtime, path)),
+                (api, realtime),
+                "{path}"
+            );
+        }
     }
 }

@@ -18,6 +18,7 @@ use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -35,6 +36,8 @@ use tower::ServiceExt;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection ends when nothing was asked on it for so long; no answer takes longer.
 const IDLE: Duration = Duration::from_secs(120);
+/// Connections that may wait to be accepted; the system has a bound of its own, too.
+const BACKLOG: i32 = 4096;
 /// The first and the longest pause after an `accept` that failed.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// The whole of a request's headers has at most so many bytes.
@@ -79,6 +82,8 @@ impl Listener {
         connections: usize,
     ) -> io::Result<Self> {
         tcp.set_nonblocking(true)?;
+        // Thousands come back at once when a node was restarted; the default queue holds 128 of them.
+        SockRef::from(&tcp).listen(BACKLOG)?;
         let slots = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         Ok(Self { tcp: TcpListener::from_std(tcp)?, tls, router, slots })
     }

@@ -13,6 +13,7 @@
 
 pub mod accounts;
 pub mod address;
+pub mod admin;
 pub mod body;
 pub mod caller;
 pub mod cookies;
@@ -33,6 +34,7 @@ pub mod tls;
 
 pub use openapi::openapi_json;
 
+use crate::config::Role;
 use crate::service::Services;
 use health::HealthSource;
 use ipnet::IpNet;
@@ -62,7 +64,7 @@ pub struct EdgeState {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Which calls this node takes.
-    pub serves: Serves,
+    pub serves: Role,
     /// Where clients reach the server, if it was said: `https://roost.example`.
     pub public_url: Option<String>,
     /// Origins whose pages may call, such as `https://app.example`.
@@ -73,18 +75,6 @@ pub struct Settings {
     pub tls: bool,
     /// Whether the metrics are served beside the API, and not on an address of their own.
     pub metrics_here: bool,
-}
-
-/// Which calls a node takes; health, metrics, keys and `/openapi.json` are answered by all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Serves {
-    /// REST and sockets.
-    #[default]
-    All,
-    /// REST alone.
-    Api,
-    /// Sockets alone.
-    Realtime,
 }
 
 impl Edge {

@@ -103,17 +103,30 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     add("500", "A fault of the server");
     for (status, answer) in answers {
         if let Some(code) = example_code(status, &own) {
-            describe_problem(path, code, answer);
+            let problem = if code == Code::Invalid { invalid(&own) } else { Problem::new(code) };
+            describe_problem(path, &problem, answer);
         }
     }
 }
 
-/// Gives an answer the shape of a problem, an example and its headers.
-fn describe_problem(path: &str, code: Code, answer: &mut Value) {
-    let problem = match code {
-        Code::Invalid => Problem::field("limit", "must be a whole number from 1 to 100"),
-        other => Problem::new(other),
+/// What a call's 400 is shown with.
+fn invalid(operation: &str) -> Problem {
+    let (field, rule) = match operation {
+        "register" => ("username", "is missing"),
+        "login" => ("password", "is missing"),
+        "refresh" => ("refresh_token", "must be a string"),
+        "findUser" => ("username", "is given more than once"),
+        "publish" => ("content", "must not be empty"),
+        "readPosts" => ("post_ids[3]", "must be a UUID"),
+        "readTimeline" => ("limit", "must be a whole number from 1 to 100"),
+        "listen" => ("cursor", "is not a cursor of this server"),
+        _ => ("id", "must be a UUID"),
     };
+    Problem::field(field, rule)
+}
+
+/// Gives an answer the shape of a problem, an example and its headers.
+fn describe_problem(path: &str, problem: &Problem, answer: &mut Value) {
     let path = path.replace("{id}", "019b8a7e-7c01-7000-8000-000000000001");
     let example = problem.document(&path, "4bf92f3577b34da6a3ce929d0e0e4736");
     let mut content = Map::new();
@@ -122,7 +135,7 @@ fn describe_problem(path: &str, code: Code, answer: &mut Value) {
         json!({"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}),
     );
     answer["content"] = Value::Object(content);
-    match code {
+    match problem.code() {
         Code::RateLimited | Code::Unavailable | Code::NotReady => {
             answer["headers"]["Retry-After"] = json!({"description": "Whole seconds, at least 1", "schema": {"type": "integer", "minimum": 1}});
         }

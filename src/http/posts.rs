@@ -27,6 +27,7 @@ const MAX_KEY: usize = 128;
 
 /// A post to be made.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewPost, example = json!({"content": "Hello, world"}))]
 pub(super) struct PostBody {
     /// 1 to 280 characters as stored: CR LF becomes LF, the ends are trimmed, NFC is applied. Control
@@ -36,6 +37,7 @@ pub(super) struct PostBody {
 
 /// Posts to be read.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Batch, example = json!({"post_ids": ["019b8a7e-7c00-7000-8000-000000000001"]}))]
 pub(super) struct BatchBody {
     /// 1 to 100 ids; one that is there twice counts once.

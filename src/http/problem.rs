@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident = $name:literal, $status:ident, $title:literal, $retryable:literal;)*) => {
+    ($($(#[$doc:meta])* $code:ident = $name:tt, $status:ident, $title:literal, $retryable:literal;)*) => {
         /// What went wrong, for programs: stable, one meaning each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
         #[schema(as = ProblemCode)]
@@ -62,7 +62,7 @@ codes! {
     /// The body is not JSON.
     MalformedJson = "malformed_json", BAD_REQUEST, "The body is not JSON", false;
     /// No credentials, or none that are good.
-    Unauthorized = "unauthorized", UNAUTHORIZED, "A valid token is needed", false;
+    Unauthorized = "unauthorized", UNAUTHORIZED, "The credentials are missing or not valid", false;
     /// Known, but not allowed.
     Forbidden = "forbidden", FORBIDDEN, "This is not yours to do", false;
     /// A write by cookie that did not come from a page of ours.
@@ -125,7 +125,7 @@ pub struct FieldProblem {
     pub detail: String,
 }
 
-/// What is sent.
+/// A refusal, as RFC 9457 has it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Document<'a> {
@@ -168,7 +168,7 @@ impl Problem {
     #[must_use]
     pub fn fields(errors: Vec<FieldProblem>) -> Self {
         let detail = match errors.as_slice() {
-            [only] => format!("{} {}", only.field, only.detail),
+            [only] => format!("{}: {}", only.field, only.detail),
             several => format!("{} fields are wrong", several.len()),
         };
         Self { errors, ..Self::new(Code::Invalid).because(detail) }

@@ -86,9 +86,7 @@ impl PostId {
 
     /// The milliseconds since 1970 that its first 48 bits say.
     fn millis(self) -> u64 {
-        self.0.as_bytes()[..6]
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        self.0.as_bytes()[..6].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     }
 }
 

@@ -72,9 +72,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let text = String::deserialize(input)?;
-        let moment =
-            OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339)
-                .map_err(serde::de::Error::custom)?;
+        let moment = OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339)
+            .map_err(serde::de::Error::custom)?;
         let millis = moment.unix_timestamp_nanos() / 1_000_000;
         i64::try_from(millis).map(Self).map_err(serde::de::Error::custom)
     }

@@ -34,7 +34,7 @@ pub struct Parts {
     pub turns: Arc<Turns>,
     /// Pages that a change makes stale for its maker.
     pub cache: Arc<dyn TimelineCache>,
-    /// How many a user may follow; 0 for no bound.
+    /// How many a user may follow.
     pub followees: u64,
     /// Where tests listen.
     pub instants: Instants,
@@ -56,12 +56,8 @@ impl Follows {
             return Err(ServiceError::invalid("id", "one cannot follow oneself"));
         }
         let parts = self.0.clone();
-        let follow = Follow {
-            id: FollowId::make(),
-            follower: caller.user,
-            followee,
-            created_at: Timestamp::now(),
-        };
+        let follow =
+            Follow { id: FollowId::make(), follower: caller.user, followee, created_at: Timestamp::now() };
         to_the_end(async move { parts.follow(follow).await }).await
     }
 
@@ -113,7 +109,7 @@ impl Parts {
             false => Some(self.relays.expect(follow.followee, connections).await?),
         };
         self.instants.pass(Instant::FollowExpected(follow.follower)).await;
-        let most = if self.followees == 0 { u64::MAX } else { self.followees };
+        let most = self.followees;
         match self.graph.follow(follow, most).await? {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
@@ -124,9 +120,10 @@ impl Parts {
                 }
                 Ok(follow)
             }
-            Followed::Already => {
-                Err(ServiceError::Conflict { code: "already_following", detail: "the user is followed already" })
-            }
+            Followed::Already => Err(ServiceError::Conflict {
+                code: "already_following",
+                detail: "the user is followed already",
+            }),
             Followed::Missing => Err(NO_USER),
             Followed::TooMany => {
                 Err(ServiceError::invalid("id", format!("a user follows at most {most} others")))

@@ -14,6 +14,7 @@ use crate::storage::StorageError;
 use crate::storage::volatile::Limits;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// All that can be done.
 pub struct Services {
@@ -134,5 +135,6 @@ fn fields(errors: &[FieldError]) -> String {
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
 ) -> Result<T, ServiceError> {
-    tokio::spawn(change).await.map_err(|error| ServiceError::Internal(error.to_string()))?
+    // In the request's span: what it logs belongs to it.
+    tokio::spawn(change.in_current_span()).await.map_err(|error| ServiceError::Internal(error.to_string()))?
 }

@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn a_next_part_is_told_only_where_there_is_one() {
         let request = PageRequest { limit: 2, cursor: None };
-        let listed = |places: &[u64]| Listed { items: places.iter().map(|place| (*place, *place)).collect(), total: 3 };
+        let listed = |places: &[u64]| Listed {
+            items: places.iter().map(|place| (*place, *place)).collect(),
+            total: 3,
+        };
         let first = request.listing(listed(&[9, 7, 5]));
         assert_eq!((first.items, first.next), (vec![9, 7], Some(PageCursor { before: 7, shown: 2 })));
         let last = PageRequest { limit: 2, cursor: first.next }.listing(listed(&[5]));

@@ -122,7 +122,9 @@ impl Publish {
                 self.cache.forget(caller.user);
                 match entry.change {
                     EntryChange::Posted { post, .. } => Ok(post),
-                    EntryChange::Deleted { .. } => Err(ServiceError::Internal("a post was stored as a deletion".into())),
+                    EntryChange::Deleted { .. } => {
+                        Err(ServiceError::Internal("a post was stored as a deletion".into()))
+                    }
                 }
             }
             Appended::Repeated(used) => repeated(used, &body.unwrap_or_default()),

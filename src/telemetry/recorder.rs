@@ -64,7 +64,11 @@ mod tests {
         }
         let text = Metrics::install().render();
         for metric in metric::ALL {
-            assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{} {text}", metric.name);
+            assert!(
+                text.contains(&format!("# HELP {} {}", metric.name, metric.help)),
+                "{} {text}",
+                metric.name
+            );
             let kind = match metric.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",

@@ -1,7 +1,7 @@
 //! Who listens: a token that was given, or an e-mail and password that get one anew.
 
 use super::comeback::{self, Comeback, Ended};
-use super::connection::{Trust, under};
+use super::connection::{Trust, after_failure, under};
 use crate::cli::CliError;
 use crate::config::HttpUrl;
 use crate::model::secret::Secret;
@@ -36,7 +36,7 @@ impl Account {
         };
         let unanswered = |error: reqwest::Error| {
             // Its own text has the whole address; the innermost cause says what happened.
-            Ended::unconnected(format!("no login ({})", innermost(&error)), Comeback::Soon)
+            Ended::unconnected(format!("no login ({})", innermost(&error)), after_failure(&error))
         };
         let body = json!({"email": email, "password": password.expose()});
         let answer = client.post(url.clone()).json(&body).send().await.map_err(unanswered)?;

@@ -35,7 +35,7 @@ impl Ended {
     }
 }
 
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits that double from 0.2 s to [`LONGEST_WAIT`], each with up to as much again by chance, so that not
 /// all clients of a server that was gone come at once.
@@ -77,7 +77,10 @@ pub(super) fn retry_after(header: Option<&str>) -> Option<Duration> {
 pub(super) fn told(status: u16, body: &[u8]) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
-    detail.map_or_else(|| format!("the server answered {status}"), |detail| format!("the server answered {status}: {detail}"))
+    detail.map_or_else(
+        || format!("the server answered {status}"),
+        |detail| format!("the server answered {status}: {detail}"),
+    )
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ struct Authorities {
 impl Trust {
     pub fn new(file: Option<&Path>) -> Result<Self, CliError> {
         let Some(file) = file else { return Ok(Self(None)) };
-        let unread = |error: &dyn std::fmt::Display| CliError::Usage(format!("--ca {}: {error}", file.display()));
+        let unread =
+            |error: &dyn std::fmt::Display| CliError::Usage(format!("--ca {}: {error}", file.display()));
         let pem = std::fs::read(file).map_err(|error| unread(&error))?;
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -83,7 +84,12 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const PING: &str = r#"{"type":"ping"}"#;
 
 impl Connection {
-    pub async fn open(server: &HttpUrl, trust: &Trust, token: &Secret, cursor: Option<&str>) -> Result<Self, Ended> {
+    pub async fn open(
+        server: &HttpUrl,
+        trust: &Trust,
+        token: &Secret,
+        cursor: Option<&str>,
+    ) -> Result<Self, Ended> {
         let never = |why: String| Ended::unconnected(why, Comeback::Never);
         let mut url = under(server, &["ws"]);
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -94,7 +100,8 @@ impl Connection {
         }
         let mut request = url.as_str().into_client_request().map_err(|error| never(error.to_string()))?;
         let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-        let mut bearer = bearer.map_err(|_| never("the token has characters that no token has".to_owned()))?;
+        let mut bearer =
+            bearer.map_err(|_| never("the token has characters that no token has".to_owned()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
 
@@ -134,7 +141,9 @@ impl Connection {
                     let why = format!("closed with {code} ({})", close.reason);
                     return Ok(Ended { why, comeback: comeback::after_close(code, told), greeted });
                 }
-                Some(Ok(Message::Close(None))) | None => return Ok(lost("the connection was closed".to_owned(), greeted)),
+                Some(Ok(Message::Close(None))) | None => {
+                    return Ok(lost("the connection was closed".to_owned(), greeted));
+                }
                 Some(Ok(_)) => continue,
                 Some(Err(error)) => return Ok(lost(format!("the connection broke ({error})"), greeted)),
             };
@@ -174,8 +183,19 @@ fn refused(error: Error) -> Ended {
             let body = answer.body().as_deref().unwrap_or_default();
             Ended::unconnected(comeback::told(status, body), comeback)
         }
-        // A certificate that is not trusted now will not be in a second.
-        Error::Tls(error) => Ended::unconnected(format!("no connection ({error})"), Comeback::Never),
-        error => Ended::unconnected(format!("no connection ({error})"), Comeback::Soon),
+        error => Ended::unconnected(format!("no connection ({error})"), after_failure(&error)),
+    }
+}
+
+/// A certificate that is not trusted now will not be in a second; all else may pass.
+pub(super) fn after_failure(error: &(dyn std::error::Error + 'static)) -> Comeback {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return Comeback::Never;
+    }
+    // An I/O error names as its source not what it holds, but the source of that.
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match held {
+        Some(held) => after_failure(held),
+        None => error.source().map_or(Comeback::Soon, after_failure),
     }
 }

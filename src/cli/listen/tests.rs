@@ -4,9 +4,12 @@ use super::Listen;
 use crate::cli::{Command, Line};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
+use std::io::Write;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -37,12 +40,14 @@ async fn play(listener: TcpListener, scenes: Vec<Scene>) -> Vec<String> {
 }
 
 /// A request's head and, where it says how long, its body.
-async fn request(stream: &mut TcpStream) -> String {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut read = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&read).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+            let length = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 return text;
             }
@@ -51,8 +56,13 @@ async fn request(stream: &mut TcpStream) -> String {
     }
 }
 
-async fn talk(stream: TcpStream, frames: Vec<String>, close: Option<u16>) -> String {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    frames: Vec<String>,
+    close: Option<u16>,
+) -> String {
     let mut head = String::new();
+    #[expect(clippy::result_large_err, reason = "the library says what its callback answers")]
     let note = |request: &Request, response: Response| {
         let bearer = request.headers()["authorization"].to_str().unwrap();
         head = format!("{} {bearer}", request.uri());
@@ -72,8 +82,11 @@ async fn talk(stream: TcpStream, frames: Vec<String>, close: Option<u16>) -> Str
 }
 
 fn listen(address: SocketAddr, arguments: &[&str]) -> Listen {
-    let url = format!("http://{address}");
-    let line = ["roost", "listen", "--url", &url];
+    listen_to(&format!("http://{address}"), arguments)
+}
+
+fn listen_to(url: &str, arguments: &[&str]) -> Listen {
+    let line = ["roost", "listen", "--url", url];
     match Line::try_parse_from(line.iter().chain(arguments)).unwrap().command {
         Some(Command::Listen(listen)) => listen,
         _ => panic!("not listen"),
@@ -101,6 +114,12 @@ fn connected(cursor: &str) -> String {
 
 fn post(id: u32, cursor: &str) -> String {
     format!(r#"{{"type":"newPost","data":{{"id":"{id}"}},"cursor":"{cursor}"}}"#)
+}
+
+/// The answer to a login.
+fn login(token: &str) -> &'static str {
+    let body = format!(r#"{{"user":{{}},"token":"{token}","refresh_token":"r"}}"#);
+    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).leak()
 }
 
 const TOKEN: &[&str] = &["--token", "t1"];
@@ -139,7 +158,8 @@ async fn some_ends_are_final() {
         let played = against(vec![Scene::Talks(vec![connected("a")], Some(code))], TOKEN).await;
         assert_eq!(played.ended, Err(format!("closed with {code} (for a reason)")));
     }
-    let problem = "HTTP/1.1 400 Bad Request\r\ncontent-length: 38\r\n\r\n{\"detail\":\"is not a cursor of ours\"}  ";
+    let problem =
+        "HTTP/1.1 400 Bad Request\r\ncontent-length: 38\r\n\r\n{\"detail\":\"is not a cursor of ours\"}  ";
     let played = against(vec![Scene::Answers(problem)], TOKEN).await;
     assert_eq!(played.ended, Err("the server answered 400: is not a cursor of ours".to_owned()));
 }
@@ -152,12 +172,10 @@ async fn a_given_token_that_is_over_is_told() {
 
 #[tokio::test]
 async fn who_has_a_password_logs_in_again_when_the_token_is_over() {
-    let login = |token: &str| -> &'static str {
-        let body = format!(r#"{{"user":{{}},"token":"{token}","refresh_token":"r"}}"#);
-        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).leak()
-    };
     let scenes = vec![
-        Scene::Answers("HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"),
+        Scene::Answers(
+            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",
+        ),
         Scene::Answers(login("t1")),
         Scene::Talks(vec![connected("a")], Some(4401)),
         Scene::Answers(login("t2")),
@@ -172,6 +190,57 @@ async fn who_has_a_password_logs_in_again_when_the_token_is_over() {
 #[tokio::test]
 async fn a_refused_login_is_final_and_repeats_no_secret() {
     let refused = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 24\r\n\r\n{\"detail\":\"wrong words\"}";
-    let played = against(vec![Scene::Answers(refused)], &["--email", "a@example.com", "--password", "hunter2"]).await;
+    let played =
+        against(vec![Scene::Answers(refused)], &["--email", "a@example.com", "--password", "hunter2"]).await;
     assert_eq!(played.ended, Err("no login: the server answered 401: wrong words".to_owned()));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_whom_the_named_file_vouches_for_and_nobody_else() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(made.cert.pem().as_bytes()).unwrap();
+    let ca = file.path().to_str().unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let server = async {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        request(&mut stream).await;
+        stream.write_all(login("t1").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let head = talk(stream, vec![connected("a"), post(1, "b")], Some(1000)).await;
+        let login = acceptor.accept(listener.accept().await.unwrap().0).await.is_err();
+        let upgrade = acceptor.accept(listener.accept().await.unwrap().0).await.is_err();
+        (head, login && upgrade)
+    };
+    let client = async {
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        let who = ["--email", "a@example.com", "--password", "p", "--count", "1", "--ca", ca];
+        listen_to(&url, &who).listen(&mut out, &mut notes).await.unwrap();
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(other.cert.pem().as_bytes()).unwrap();
+        let other = file.path().to_str().unwrap();
+        let login = ["--email", "a@example.com", "--password", "p", "--ca", other];
+        let login = listen_to(&url, &login).listen(&mut out, &mut notes).await.unwrap_err().to_string();
+        let upgrade = ["--token", "t1", "--ca", other];
+        let upgrade = listen_to(&url, &upgrade).listen(&mut out, &mut notes).await.unwrap_err().to_string();
+        [login, upgrade]
+    };
+    let ((head, refused), [login, upgrade]) = tokio::join!(server, client);
+    assert_eq!(head, "/ws Bearer t1");
+    assert!(refused, "the client went on with a server that nobody vouches for");
+    assert!(login.starts_with("no login (invalid peer certificate"), "{login}");
+    assert!(upgrade.starts_with("no connection (") && upgrade.contains("certificate"), "{upgrade}");
 }

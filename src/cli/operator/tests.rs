@@ -26,7 +26,10 @@ async fn folder(letters: usize) -> tempfile::TempDir {
     for number in 0..letters {
         let username = Username::parse(&format!("user{number}")).unwrap();
         let id = UserId::make();
-        store.register(NewUser { id, email: None, username, password_hash: None, created_at: now }).await.unwrap();
+        store
+            .register(NewUser { id, email: None, username, password_hash: None, created_at: now })
+            .await
+            .unwrap();
     }
     for job in store.due_events(now.after(std::time::Duration::from_secs(1)), letters + 1).await.unwrap() {
         store.bury(job.id, "the sink said:\n500".to_owned(), now).await.unwrap();
@@ -81,7 +84,10 @@ async fn said(path: &Path, arguments: &[&str]) -> Result<String, String> {
 }
 
 fn ids(lines: &str) -> Vec<u64> {
-    lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_u64().unwrap()).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_u64().unwrap())
+        .collect()
 }
 
 async fn dead_letters_are_looked_after(path: &Path) {

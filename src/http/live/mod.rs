@@ -128,8 +128,7 @@ impl Handshake {
         let bearer_protocol = from_protocol.is_some();
         let token = query_value(parts, "token").or_else(|| header_token(headers)).or(from_protocol);
         let cursor = query_value(parts, "cursor");
-        let upgrade =
-            parts.extensions.remove::<OnUpgrade>().ok_or(HandshakeError::NotAnUpgrade)?;
+        let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(HandshakeError::NotAnUpgrade)?;
         Ok(Self { upgrade, accept, bearer_protocol, token: token.map(Secret::new), cursor })
     }
 
@@ -180,7 +179,12 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 }
 
 fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 fn header_token(headers: &HeaderMap) -> Option<String> {

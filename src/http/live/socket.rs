@@ -22,9 +22,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::Message;
 
 /// The largest message a client may send.
 const MESSAGE_BYTES: usize = 16 * 1024;
@@ -54,18 +54,14 @@ type Answer = Pin<Box<dyn Future<Output = Option<Timestamp>> + Send>>;
 /// The bounds of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Messages a second; 0 for no bound.
-    pub frames_per_second: u32,
+    /// Messages a second, if bounded.
+    pub frames_per_second: Option<NonZeroU32>,
     /// Bytes that may wait for a slow reader.
     pub outbox_bytes: usize,
 }
 
 /// Runs a connection from its upgrade to its end. `session` makes the session's arguments for an outbox.
-pub async fn run(
-    upgrade: Upgrade,
-    bounds: Bounds,
-    session: impl FnOnce(Arc<Outbox>) -> SessionArguments,
-) {
+pub async fn run(upgrade: Upgrade, bounds: Bounds, session: impl FnOnce(Arc<Outbox>) -> SessionArguments) {
     let (outbox, reading, writing, rest) = match upgrade {
         Upgrade::Plain(wire, rest) => {
             let outbox = Arc::new(Outbox::new(Some(wire.clone()), bounds.outbox_bytes));
@@ -90,10 +86,8 @@ pub async fn run(
         .max_frame_size(Some(MESSAGE_BYTES));
     let frames =
         WebSocketStream::from_partially_read(reading, rest.to_vec(), Role::Server, Some(config)).await;
-    let limiter = NonZeroU32::new(bounds.frames_per_second)
-        .map(|most| Box::new(RateLimiter::direct(Quota::per_second(most))));
-    let socket =
-        Socket { frames, writing, outbox, session, pulse, limiter, answer: None, dropped_at: None };
+    let limiter = bounds.frames_per_second.map(|most| Box::new(RateLimiter::direct(Quota::per_second(most))));
+    let socket = Socket { frames, writing, outbox, session, pulse, limiter, answer: None, dropped_at: None };
     socket.run().await;
 }
 

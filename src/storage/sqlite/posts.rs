@@ -21,8 +21,8 @@ use rusqlite::{Connection, Row, params};
 
 impl Posts for Store {
     fn newest_id(&self, author: UserId) -> Pending<Option<PostId>> {
-        self.read(move |store| {
-            store.first(
+        self.write(move |write| {
+            write.connection.first(
                 "SELECT newest_post_id FROM users WHERE id = ?1 AND newest_post_id IS NOT NULL",
                 [author.0.as_bytes()],
                 |row| post_id(row, 0),
@@ -73,11 +73,11 @@ impl Posts for Store {
     }
 
     fn entries(&self, mut seqs: Vec<Seq>) -> Pending<Vec<Entry>> {
-        self.read(move |store| {
-            seqs.sort_unstable();
+        seqs.sort_unstable();
+        self.write(move |write| {
             let mut found = Vec::with_capacity(seqs.len());
-            for seq in seqs {
-                found.extend(entry(store, seq)?);
+            for seq in &seqs {
+                found.extend(entry(write.connection, *seq)?);
             }
             Ok(found)
         })

@@ -1,0 +1,123 @@
+//! The Roost under test: the real binary on a data folder of its own, all limits off.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use tempfile::TempDir;
+
+use crate::client::Caller;
+use crate::error::{Error, Result, io_error};
+use crate::process::{Process, Usage};
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(90);
+
+/// The limits that would measure themselves; 0 is none.
+const LIMITS: [&str; 7] = [
+    "ROOST_LIMIT_REQUESTS_PER_SECOND",
+    "ROOST_LIMIT_REQUEST_BURST",
+    "ROOST_LIMIT_POSTS_PER_MINUTE",
+    "ROOST_LIMIT_ADDRESS_REQUESTS_PER_SECOND",
+    "ROOST_LIMIT_LOGINS_PER_MINUTE",
+    "ROOST_LIMIT_REGISTRATIONS_PER_HOUR",
+    "ROOST_LIMIT_FRAMES_PER_SECOND",
+];
+
+/// A running server and its data, which goes away with it.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    program: PathBuf,
+    address: SocketAddr,
+    data: TempDir,
+}
+
+impl Server {
+    /// Starts the program on fresh data in a folder under `folder` and waits until it is ready.
+    pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
+        let program =
+            program.canonicalize().map_err(io_error(format!("the server {}", program.display())))?;
+        let data = tempfile::Builder::new()
+            .prefix("data-")
+            .tempdir_in(folder)
+            .map_err(io_error("making a data folder"))?;
+        let address = free_address()?;
+        let process = spawn(&program, address, data.path())?;
+        let mut server = Self { process, program, address, data };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        data_folder(self.data.path())
+    }
+
+    /// What it has used since it was started last.
+    pub fn usage(&self) -> Result<Usage> {
+        self.process.usage()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// SIGTERM, and waits for its orderly end.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.stop(STOP_WITHIN).await
+    }
+
+    /// Starts it again on the same data and address; the former process must have ended.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.program, self.address, self.data.path())?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let mut caller = Caller::new(self.address);
+        loop {
+            let answer = caller.call(Method::GET, "/health/ready", None, None).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            if let Some(status) = self.process.ended() {
+                return Err(self.process.failed(format!("ended ({status})")));
+            }
+            if began.elapsed() > READY_WITHIN {
+                return Err(self.process.failed(format!("was not ready in {READY_WITHIN:?}")));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn spawn(program: &Path, address: SocketAddr, folder: &Path) -> Result<Process> {
+    let data = data_folder(folder).display().to_string();
+    let mut environment = vec![("ROOST_LISTEN", address.to_string()), ("ROOST_DATA_DIR", data)];
+    environment.extend(LIMITS.map(|limit| (limit, "0".to_owned())));
+    let log = folder.join("server.log");
+    let process = Process::start(program, ["serve"], &environment, &log, false)?;
+    // For whoever wants to look at it with a profiler.
+    eprintln!("the server is process {}", process.id());
+    Ok(process)
+}
+
+fn data_folder(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+/// A port that was free a moment ago: the server must come back on the one it had.
+fn free_address() -> Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| Error::Io { what: "finding a free port".to_owned(), source })
+}
