@@ -12,5 +12,6 @@ mod live;
 mod origins;
 mod posts;
 mod social;
+mod storage;
 mod timeline;
 mod tour;
