@@ -152,7 +152,7 @@ impl Handshake {
                     |outbox| SessionArguments { world, connection, caller, outbox, cursor, start };
                 Socket::open(upgrade, bounds, arguments).await
             });
-            if let Some(socket) = socket.await {
+            if let Some(mut socket) = socket.await {
                 socket.run().await;
             }
             // Held until here: the connection counts among those that are open.

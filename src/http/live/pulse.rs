@@ -8,6 +8,10 @@ use tokio::time::Instant;
 /// Pings without an answer after which a connection is dead.
 const UNANSWERED: u32 = 2;
 
+/// Pings of all connections are sent at these moments: one wake-up of the process sends many, and their
+/// answers come together too. Pinging each at a moment of its own cost three times the CPU.
+const BEAT: Duration = Duration::from_millis(500);
+
 /// When a connection is due for what.
 pub struct Pulse {
     heartbeat: Duration,
@@ -36,7 +40,7 @@ impl Pulse {
     pub fn new(heartbeat: Duration, idle_timeout: Duration, expires_at: Timestamp) -> Self {
         let now = Instant::now();
         let chance = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 512.0;
-        let next_ping = now + heartbeat.mul_f64(1.0 - chance);
+        let next_ping = on_a_beat(heartbeat.mul_f64(1.0 - chance));
         let mut pulse =
             Self { heartbeat, idle_timeout, next_ping, unanswered: 0, heard_at: now, expires_at: now };
         pulse.expire_at(expires_at);
@@ -65,7 +69,7 @@ impl Pulse {
             return Due::Close(Close::Idle);
         }
         self.unanswered += 1;
-        self.next_ping = now + self.heartbeat;
+        self.next_ping = on_a_beat(self.heartbeat);
         Due::Ping
     }
 
@@ -85,6 +89,13 @@ impl Pulse {
         let left = moment.millis().saturating_sub(Timestamp::now().millis());
         self.expires_at = Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0));
     }
+}
+
+/// The last beat before that time is over; beats are whole multiples by the clock on the wall.
+fn on_a_beat(span: Duration) -> Instant {
+    let then = Timestamp::now().after(span).millis().unsigned_abs();
+    let early = Duration::from_millis(then % BEAT.as_millis() as u64);
+    Instant::now() + span.saturating_sub(early)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Socket {
     }
 
     /// Serves the connection until its end.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         let reason = self.serve().await;
         metrics::counter!(metric::CLOSES, "reason" => reason.reason()).increment(1);
         // Gives up its places; whatever the outbox is told from now on goes nowhere.
