@@ -292,3 +292,6 @@ impl Thread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
