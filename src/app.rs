@@ -32,7 +32,7 @@ use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
 use crate::storage::sqlite::{OpenError, Options, Store};
 use crate::storage::volatile::{Limits, Revocations, TimelineCache};
 use crate::storage::{Jobs, StorageError, Upkeep};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, metric};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use std::future::Future;
@@ -50,7 +50,7 @@ const READERS: usize = 4;
 const GRACE: Duration = Duration::from_secs(10);
 /// Files that the process itself needs: the store's, its logs', those of outgoing calls.
 const OWN_FILES: usize = 512;
-/// Between two times that what the metrics gathered is summed up.
+/// Between two looks at the metrics.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Connections to the metrics' own address.
 const SCRAPERS: usize = 64;
@@ -115,6 +115,8 @@ impl App {
         listener: TcpListener,
         instants: Instants,
     ) -> Result<Self, StartError> {
+        // First, so that it sees what happens during the start.
+        let metrics = Metrics::install();
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
         let watermark = Arc::new(Watermark::default());
@@ -164,7 +166,6 @@ impl App {
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
-        let metrics = Metrics::install();
         let edge = Edge::new(EdgeState {
             services,
             settings: settings(&config),
@@ -259,7 +260,7 @@ impl App {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
-        let metrics = tokio::spawn(tend(self.metrics));
+        let metrics = tokio::spawn(tend(self.metrics, store.clone()));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
         shutdown.await;
@@ -275,14 +276,22 @@ impl App {
         if let Some(hangups) = hangups {
             hangups.abort();
         }
+        // Nobody answers there any more; a socket that stays would be taken over by the next start.
+        let _ = std::fs::remove_file(data_dir.socket());
         drop(data_dir);
         tracing::info!("stopped");
     }
 }
 
-/// Empties the histograms' buffers, so that they do not grow where nobody reads the metrics.
-async fn tend(metrics: PrometheusHandle) {
+/// Sums up what the metrics gathered, so that it does not grow where nobody reads them, and shows the
+/// store's circuits.
+async fn tend(metrics: PrometheusHandle, store: Store) {
     loop {
+        let (writes, reads) = store.circuits();
+        for (dependency, circuit) in [("store_writes", writes), ("store_reads", reads)] {
+            let open = f64::from(u8::from(circuit != CircuitState::Closed));
+            metrics::gauge!(metric::CIRCUIT_OPEN, "dependency" => dependency).set(open);
+        }
         tokio::time::sleep(METRICS_UPKEEP).await;
         metrics.run_upkeep();
     }

@@ -143,8 +143,9 @@ async fn send_due(jobs: &dyn Jobs, sink: &Sink) -> Result<(), StorageError> {
 }
 
 async fn failed(jobs: &dyn Jobs, job: &EventJob, error: &str) -> Result<(), StorageError> {
-    metrics::counter!(metric::EVENTS_SENT, "outcome" => "failed").increment(1);
     let tries = job.attempts + 1;
+    let outcome = if tries >= TRIES { "buried" } else { "failed" };
+    metrics::counter!(metric::EVENTS_SENT, "outcome" => outcome).increment(1);
     if tries >= TRIES {
         tracing::warn!(job = job.id, error, "event {} is a dead letter: {error}", job.id);
         return jobs.bury(job.id, error.to_owned(), Timestamp::now()).await;

@@ -1,7 +1,17 @@
 //! The tests of Roost over its real edge: one binary, one file a subject.
 
-#![allow(dead_code)]
+mod accounts;
+mod arrows;
+mod crash;
 mod delivery;
+mod errors;
+mod full_disk;
 mod harness;
+mod limits;
 mod live;
+mod origins;
+mod posts;
+mod social;
 mod storage;
+mod timeline;
+mod tour;

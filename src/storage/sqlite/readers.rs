@@ -93,6 +93,11 @@ impl Readers {
         found
     }
 
+    /// Closes the connections that nobody reads by.
+    pub(super) fn close(&self) {
+        self.idle().clear();
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -48,6 +48,8 @@ impl Upkeep for Store {
     }
 
     fn close(&self) -> Pending<()> {
+        // The last connection to close moves the log into the file.
+        self.readers.close();
         self.writer.close()
     }
 }

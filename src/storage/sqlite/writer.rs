@@ -191,10 +191,6 @@ impl Thread {
             group.extend(calls.try_iter().take(GROUP - 1));
             self.settle(group);
         }
-        // Readers are still open, so closing alone would leave the log beside the file.
-        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::warn!(%error, "the store's log was not moved into its file");
-        }
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the store's file was not closed in order");
         }

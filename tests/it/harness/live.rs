@@ -36,6 +36,20 @@ impl TestClient {
         }
         let opening = connect_async_tls_with_config(request, None, true, connector);
         let (stream, _) = soon("an upgrade", opening).await.expect("an upgrade");
+        Self::on(stream)
+    }
+
+    /// A connection to a server that may be gone; none where there is nobody.
+    pub async fn attempt(url: &str) -> Option<Self> {
+        let opening = connect_async_tls_with_config(url, None, true, None);
+        match soon("an upgrade or none", opening).await {
+            Ok((stream, _)) => Some(Self::on(stream)),
+            Err(Error::Io(_) | Error::ConnectionClosed | Error::Protocol(_)) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         Self { stream, connected: Value::Null, cursor: String::new(), shown: HashSet::new() }
     }
 
@@ -61,6 +75,15 @@ impl TestClient {
     pub async fn frame(&mut self) -> Value {
         match self.message().await {
             Some(Message::Text(text)) => self.note(&text),
+            other => panic!("no frame but {other:?}"),
+        }
+    }
+
+    /// The next frame; none where the connection ended, however it did.
+    pub async fn frame_or_end(&mut self) -> Option<Value> {
+        match self.message().await {
+            Some(Message::Text(text)) => Some(self.note(&text)),
+            Some(Message::Close(_)) | None => None,
             other => panic!("no frame but {other:?}"),
         }
     }

@@ -100,8 +100,12 @@ impl Person {
 
     /// Connects, without waiting for the first frame.
     pub async fn opens(&self, query: &str) -> TestClient {
-        let url = self.rest.url(&format!("/ws?token={}{query}", self.token)).replacen("http", "ws", 1);
-        TestClient::open(&url).await
+        TestClient::open(&self.live_url(query)).await
+    }
+
+    /// Where it connects; `query` is appended.
+    pub fn live_url(&self, query: &str) -> String {
+        self.rest.url(&format!("/ws?token={}{query}", self.token)).replacen("http", "ws", 1)
     }
 
     /// Connects anew.
