@@ -22,6 +22,8 @@ use std::collections::BinaryHeap;
 const MANY_FOLLOWEES: usize = 64;
 /// Entries walked for each followee before the merge takes over: about what the merge would cost.
 const WALK: usize = 4;
+/// Entries that it is worth walking on for each that was found: about what the merge takes to find one.
+const WALK_ON: usize = 16;
 
 impl Timelines for Store {
     fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Seq>> {
@@ -134,8 +136,8 @@ fn newest(
     Ok(found)
 }
 
-/// Walks back over at most `steps` entries; answers below which place it did not look, if anything
-/// is still wanted from there.
+/// Walks back over `steps` entries, and on while it finds enough; answers below which place it did not
+/// look, if anything is still wanted from there.
 fn walk(
     store: &Connection,
     sources: &[Source],
@@ -150,7 +152,9 @@ fn walk(
     )?;
     let mut rows = entries.query([place(below), place(window.from)])?;
     let mut last = below;
-    for _ in 0..steps {
+    let mut walked = 0;
+    while walked < steps + found.len() * WALK_ON {
+        walked += 1;
         let Some(row) = rows.next()? else {
             return Ok(None);
         };

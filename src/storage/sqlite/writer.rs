@@ -288,3 +288,6 @@ impl Thread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,7 @@ macro_rules! contract {
             writes: {
                 writes_take_their_place_when_they_are_called
                 a_write_nobody_waits_for_is_done
+                an_author_is_read_behind_the_writes_that_were_called_before
                 entries_are_heard_of_in_order_before_they_can_be_read
                 a_store_that_cannot_keep_up_refuses
             }

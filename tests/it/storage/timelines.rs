@@ -148,7 +148,7 @@ pub async fn who_follows_many_sees_the_same_as_who_follows_few(store: TestStore)
     let users = store.users(320).await;
     let (few, many) = (users[0], users[1]);
     let (authors, rest) = users[2..].split_at(40);
-    let (strangers, silent) = rest.split_at(80);
+    let (strangers, silent) = rest.split_at(120);
     let mut old = Vec::new();
     for author in authors {
         old.extend(store.post_many(*author, 22).await);

@@ -2,6 +2,7 @@
 
 use super::TestStore;
 use super::fixture::{Heard, a_like, stored};
+use roost::model::cursor::Seq;
 use roost::storage::StorageError;
 
 pub async fn writes_take_their_place_when_they_are_called(store: TestStore) {
@@ -69,4 +70,19 @@ pub async fn a_store_that_cannot_keep_up_refuses(store: TestStore) {
     // What was refused is no failure of the store: it goes on.
     assert_eq!(store.engine.post(post.id, anna).await.unwrap().unwrap().post.likes, 1);
     store.post(anna, "goes on").await;
+}
+
+pub async fn an_author_is_read_behind_the_writes_that_were_called_before(store: TestStore) {
+    let anna = store.user("anna").await;
+    let held = store.observed.hold();
+    let holding = store.posting(anna, "holds the writer up");
+    store.observed.wait_for(1).await;
+    let posting = store.posting(anna, "still waits");
+    let reading = (store.engine.newest_id(anna), store.engine.entries(vec![Seq(2)]));
+    drop(held);
+    let (newest, entries) = (reading.0.await.unwrap(), reading.1.await.unwrap());
+    stored(holding.await.unwrap());
+    let posted = stored(posting.await.unwrap());
+    assert_eq!(newest, Some(posted.id));
+    assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [posted.seq]);
 }
