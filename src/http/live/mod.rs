@@ -7,7 +7,7 @@ pub mod pulse;
 pub mod socket;
 pub mod wire;
 
-use self::socket::Bounds;
+use self::socket::{Bounds, Socket};
 use self::wire::Upgrade;
 use super::Edge;
 use super::address::Address;
@@ -144,19 +144,19 @@ impl Handshake {
         let (world, bounds) = (live.world.clone(), live.bounds);
         let upgrade = self.upgrade;
         tokio::spawn(async move {
-            // Held until the connection ends: it counts among those that are open.
-            let _slot = slot;
-            let Some(upgrade) = upgrade.await.ok().and_then(Upgrade::of) else { return };
-            let connection = ConnectionId::make();
-            socket::run(upgrade, bounds, |outbox| SessionArguments {
-                world,
-                connection,
-                caller,
-                outbox,
-                cursor,
-                start,
-            })
-            .await;
+            // Boxed: what beginning needs would sit in every idle connection.
+            let socket = Box::pin(async move {
+                let upgrade = upgrade.await.ok().and_then(Upgrade::of)?;
+                let connection = ConnectionId::make();
+                let arguments =
+                    |outbox| SessionArguments { world, connection, caller, outbox, cursor, start };
+                Socket::open(upgrade, bounds, arguments).await
+            });
+            if let Some(socket) = socket.await {
+                socket.run().await;
+            }
+            // Held until here: the connection counts among those that are open.
+            drop(slot);
         });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

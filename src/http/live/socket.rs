@@ -60,39 +60,44 @@ pub struct Bounds {
     pub outbox_bytes: usize,
 }
 
-/// Runs a connection from its upgrade to its end. `session` makes the session's arguments for an outbox.
-pub async fn run(upgrade: Upgrade, bounds: Bounds, session: impl FnOnce(Arc<Outbox>) -> SessionArguments) {
-    let (outbox, reading, writing, rest) = match upgrade {
-        Upgrade::Plain(wire, rest) => {
-            let outbox = Arc::new(Outbox::new(Some(wire.clone()), bounds.outbox_bytes));
-            let reading = Reading::plain(wire.clone(), outbox.clone());
-            (outbox, reading, Writing::Plain(wire, false), rest)
-        }
-        Upgrade::Tls(stream, rest) => {
-            let outbox = Arc::new(Outbox::new(None, bounds.outbox_bytes));
-            let (read, write) = tokio::io::split(stream);
-            let reading = Reading::tls(read, outbox.clone());
-            (outbox, reading, Writing::Tls(write, bytes::BytesMut::new()), rest)
-        }
-    };
-    let arguments = session(outbox.clone());
-    let world = arguments.world.clone();
-    let pulse = Pulse::new(world.heartbeat, world.idle_timeout, arguments.caller.expires_at);
-    let Ok((session, _)) = Actor::spawn(None, Session, arguments).await else { return };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(MESSAGE_BYTES))
-        .max_frame_size(Some(MESSAGE_BYTES));
-    let frames =
-        WebSocketStream::from_partially_read(reading, rest.to_vec(), Role::Server, Some(config)).await;
-    let limiter = bounds.frames_per_second.map(|most| Box::new(RateLimiter::direct(Quota::per_second(most))));
-    let socket = Socket { frames, writing, outbox, session, pulse, limiter, answer: None, dropped_at: None };
-    socket.run().await;
-}
-
 impl Socket {
-    async fn run(mut self) {
+    /// Begins a connection, with its session; `session` makes the session's arguments for an outbox.
+    /// `None` where no session can be begun.
+    pub async fn open(
+        upgrade: Upgrade,
+        bounds: Bounds,
+        session: impl FnOnce(Arc<Outbox>) -> SessionArguments,
+    ) -> Option<Self> {
+        let (outbox, reading, writing, rest) = match upgrade {
+            Upgrade::Plain(wire, rest) => {
+                let outbox = Arc::new(Outbox::new(Some(wire.clone()), bounds.outbox_bytes));
+                let reading = Reading::plain(wire.clone(), outbox.clone());
+                (outbox, reading, Writing::Plain(wire, false), rest)
+            }
+            Upgrade::Tls(stream, rest) => {
+                let outbox = Arc::new(Outbox::new(None, bounds.outbox_bytes));
+                let (read, write) = tokio::io::split(stream);
+                let reading = Reading::tls(read, outbox.clone());
+                (outbox, reading, Writing::Tls(write, bytes::BytesMut::new()), rest)
+            }
+        };
+        let arguments = session(outbox.clone());
+        let world = arguments.world.clone();
+        let pulse = Pulse::new(world.heartbeat, world.idle_timeout, arguments.caller.expires_at);
+        let (session, _) = Actor::spawn(None, Session, arguments).await.ok()?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MESSAGE_BYTES))
+            .max_frame_size(Some(MESSAGE_BYTES));
+        let frames = WebSocketStream::from_partially_read(reading, rest, Role::Server, Some(config)).await;
+        let limiter =
+            bounds.frames_per_second.map(|most| Box::new(RateLimiter::direct(Quota::per_second(most))));
+        Some(Self { frames, writing, outbox, session, pulse, limiter, answer: None, dropped_at: None })
+    }
+
+    /// Serves the connection until its end.
+    pub async fn run(mut self) {
         let reason = self.serve().await;
         metrics::counter!(metric::CLOSES, "reason" => reason.reason()).increment(1);
         // Gives up its places; whatever the outbox is told from now on goes nowhere.

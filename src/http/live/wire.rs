@@ -18,12 +18,13 @@ use tokio_rustls::server::TlsStream;
 /// Bytes that are handed to TLS at once.
 const TLS_CHUNK: usize = 16 * 1024;
 
-/// What an upgraded connection is made of.
+/// What an upgraded connection is made of, with the bytes that were read behind the request. They are
+/// copied: even empty, they would keep alive the 16 KiB that the request was read into.
 pub enum Upgrade {
     /// Bare TCP: relays write to it themselves.
-    Plain(Arc<TcpStream>, Bytes),
+    Plain(Arc<TcpStream>, Vec<u8>),
     /// TLS: only the connection's task writes to it.
-    Tls(Box<TlsStream<TcpStream>>, Bytes),
+    Tls(Box<TlsStream<TcpStream>>, Vec<u8>),
 }
 
 impl Upgrade {
@@ -31,11 +32,11 @@ impl Upgrade {
     #[must_use]
     pub fn of(upgraded: Upgraded) -> Option<Self> {
         let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => return Some(Self::Plain(Arc::new(parts.io.into_inner()), parts.read_buf)),
+            Ok(parts) => return Some(Self::Plain(Arc::new(parts.io.into_inner()), parts.read_buf.to_vec())),
             Err(upgraded) => upgraded,
         };
         let parts = downcast::<TokioIo<TlsStream<TcpStream>>>(upgraded).ok()?;
-        Some(Self::Tls(Box::new(parts.io.into_inner()), parts.read_buf))
+        Some(Self::Tls(Box::new(parts.io.into_inner()), parts.read_buf.to_vec()))
     }
 }
 
