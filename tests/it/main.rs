@@ -10,5 +10,6 @@ mod limits;
 mod live;
 mod origins;
 mod posts;
+mod running;
 mod social;
 mod timeline;
