@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 mod accounts;
 mod arrows;
+mod crash;
 mod delivery;
 mod errors;
 mod harness;

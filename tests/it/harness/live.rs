@@ -30,13 +30,22 @@ impl TestClient {
         headers: &[(&'static str, String)],
         connector: Option<Connector>,
     ) -> Self {
+        Self::try_open(url, headers, connector).await.expect("an upgrade")
+    }
+
+    /// A connection, or why there is none.
+    pub async fn try_open(
+        url: &str,
+        headers: &[(&'static str, String)],
+        connector: Option<Connector>,
+    ) -> Result<Self, Error> {
         let mut request = url.into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         let opening = connect_async_tls_with_config(request, None, true, connector);
-        let (stream, _) = soon("an upgrade", opening).await.expect("an upgrade");
-        Self { stream, connected: Value::Null, cursor: String::new(), shown: HashSet::new() }
+        let (stream, _) = soon("an upgrade", opening).await?;
+        Ok(Self { stream, connected: Value::Null, cursor: String::new(), shown: HashSet::new() })
     }
 
     /// The first frame.
@@ -62,6 +71,14 @@ impl TestClient {
         match self.message().await {
             Some(Message::Text(text)) => self.note(&text),
             other => panic!("no frame but {other:?}"),
+        }
+    }
+
+    /// The next frame; none once the connection is ending.
+    pub async fn next(&mut self) -> Option<Value> {
+        match self.message().await? {
+            Message::Text(text) => Some(self.note(&text)),
+            _ => None,
         }
     }
 

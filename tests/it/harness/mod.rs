@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod barrier;
+pub mod chance;
 pub mod child;
 pub mod live;
 pub mod person;

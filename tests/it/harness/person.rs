@@ -100,8 +100,16 @@ impl Person {
 
     /// Connects, without waiting for the first frame.
     pub async fn opens(&self, query: &str) -> TestClient {
-        let url = self.rest.url(&format!("/ws?token={}{query}", self.token)).replacen("http", "ws", 1);
-        TestClient::open(&url).await
+        TestClient::open(&self.live_url(query)).await
+    }
+
+    /// The same, unless the server is gone.
+    pub async fn tries_to_open(&self, query: &str) -> Option<TestClient> {
+        TestClient::try_open(&self.live_url(query), &[], None).await.ok()
+    }
+
+    fn live_url(&self, query: &str) -> String {
+        self.rest.url(&format!("/ws?token={}{query}", self.token)).replacen("http", "ws", 1)
     }
 
     /// Connects anew.
