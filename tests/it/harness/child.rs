@@ -31,6 +31,8 @@ pub struct RealServer {
     rest: Rest,
     folder: TempDir,
     settings: Vec<(String, String)>,
+    /// A shell script that ends by becoming `"$0" "$@"`, run in namespaces of its own.
+    beginning: Option<&'static str>,
     child: Option<Child>,
     /// The lines of its standard output.
     lines: Option<Receiver<String>>,
@@ -68,6 +70,7 @@ impl RealServer {
             rest: Rest::to("http://nowhere"),
             folder,
             settings: all,
+            beginning: None,
             child: None,
             lines: None,
             greeting: String::new(),
@@ -80,6 +83,11 @@ impl RealServer {
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// It is started by this script, in a user and a mount namespace of its own.
+    pub fn begins_with(&mut self, script: &'static str) {
+        self.beginning = Some(script);
     }
 
     /// Calls go through another client (one that trusts a certificate of its own).
@@ -115,7 +123,14 @@ impl RealServer {
 
     /// The program with this server's settings and no others.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match self.beginning {
+            Some(script) => {
+                let mut command = Command::new("unshare");
+                command.args(["-Urm", "sh", "-c", script]).arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
         let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOST_"));
         for (name, _) in ours {
             command.env_remove(name);
