@@ -34,7 +34,10 @@ async fn registering_and_logging_in_answer_with_the_user_and_tokens() {
     let body = json!({"email": "Ada@Example.com", "username": "Ada_L-1", "password": PASSWORD});
     let made = has_tokens(app.post("/auth/register", body).await, 201, &["refresh_token", "token", "user"]);
     assert_eq!(names(&made["user"]), ["created_at", "email", "id", "username"]);
-    assert_eq!((&made["user"]["email"], &made["user"]["username"]), (&json!("Ada@Example.com"), &json!("Ada_L-1")));
+    assert_eq!(
+        (&made["user"]["email"], &made["user"]["username"]),
+        (&json!("Ada@Example.com"), &json!("Ada_L-1"))
+    );
     assert!(is_v7(&made["user"]["id"]) && is_moment(&made["user"]["created_at"]), "{made}");
 
     for email in ["Ada@Example.com", "ada@example.COM"] {
@@ -55,7 +58,9 @@ async fn what_breaks_a_rule_is_named_all_at_once() {
     for username in ["ab", &"x".repeat(51), "", "with space", "ümlaut", "dot.ted"] {
         register("a@example.com", username, PASSWORD).await.refuses_fields(&["username"]);
     }
-    for email in ["", "nobody", "@example.com", "a@", "a b@example.com", &format!("{}@example.com", "x".repeat(250))] {
+    for email in
+        ["", "nobody", "@example.com", "a@", "a b@example.com", &format!("{}@example.com", "x".repeat(250))]
+    {
         register(email, "fine", PASSWORD).await.refuses_fields(&["email"]);
     }
     let long = format!("{}1!", "x".repeat(127));
@@ -89,10 +94,10 @@ async fn of_two_registrations_of_one_email_or_name_at_once_one_is_made() {
             let call = app.post("/auth/register", body);
             tokio::spawn(async move { (number, call.await.status) })
         };
-        let same_email =
-            [0, 1].map(|number| register(number, format!("r{round}@example.com"), format!("r{round}-{number}")));
-        let same_name =
-            [0, 1].map(|number| register(number, format!("n{round}-{number}@example.com"), format!("n{round}x")));
+        let same_email = [0, 1]
+            .map(|number| register(number, format!("r{round}@example.com"), format!("r{round}-{number}")));
+        let same_name = [0, 1]
+            .map(|number| register(number, format!("n{round}-{number}@example.com"), format!("n{round}x")));
         for both in [same_email, same_name] {
             let mut statuses = Vec::new();
             for one in both {
@@ -108,9 +113,8 @@ async fn of_two_registrations_of_one_email_or_name_at_once_one_is_made() {
 async fn an_unknown_email_and_a_wrong_password_get_the_same_words() {
     let app = TestApp::start().await;
     app.person("ada").await;
-    let login = |email: &str, password: &str| {
-        app.post("/auth/login", json!({"email": email, "password": password}))
-    };
+    let login =
+        |email: &str, password: &str| app.post("/auth/login", json!({"email": email, "password": password}));
     let mut refusals = Vec::new();
     for (email, password) in
         [("ada@example.com", "wrong-password-1"), ("nobody@example.com", PASSWORD), ("nonsense", "x")]
@@ -151,7 +155,8 @@ async fn a_profile_is_shown_by_id_and_by_name_with_the_email_only_to_oneself() {
     let fields =
         ["created_at", "followers_count", "following_count", "id", "is_following", "posts_count", "username"];
     assert_eq!(names(&by_id), fields);
-    let counts = ["posts_count", "followers_count", "following_count"].map(|name| by_id[name].as_u64().unwrap());
+    let counts =
+        ["posts_count", "followers_count", "following_count"].map(|name| by_id[name].as_u64().unwrap());
     assert_eq!((counts, &by_id["is_following"]), ([1, 1, 0], &json!(true)));
     assert_eq!(eve.get("/users?username=aNN").await.expect(200), by_id);
 

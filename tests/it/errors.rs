@@ -27,7 +27,10 @@ async fn bodies_that_are_not_json_of_the_shape_are_400() {
     }
     register(&app, "{}").await.refuses_fields(&["email", "username", "password"]);
     let whole = |extra: &str| {
-        register(&app, &format!(r#"{{"email":"a@example.com","username":"abc","password":"aaaaaa1!"{extra}}}"#))
+        register(
+            &app,
+            &format!(r#"{{"email":"a@example.com","username":"abc","password":"aaaaaa1!"{extra}}}"#),
+        )
     };
     whole(r#","admin":true"#).await.refuses_fields(&["admin"]);
     let invalid_utf8 = app.call("POST", "/auth/register").header("content-type", "application/json");
@@ -67,10 +70,17 @@ async fn a_body_that_is_not_declared_as_json_is_415() {
         let call = kind.map_or(app.call("POST", "/auth/register"), |kind| call.header("content-type", kind));
         call.body("{}")
     };
-    for kind in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonx")] {
+    for kind in [
+        None,
+        Some(""),
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/jsonx"),
+    ] {
         send(kind).await.refused(415, "unsupported_media_type");
     }
-    for kind in ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;charset=\"UTF-8\""] {
+    for kind in ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON;charset=\"UTF-8\""]
+    {
         send(Some(kind)).await.refused(400, "invalid");
     }
 }
@@ -90,7 +100,12 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_what_is_allowed() {
         ("POST", "/openapi.json", "GET"),
     ] {
         let answer = app.call(method, path).await;
-        let named: Vec<_> = answer.header("allow").unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect();
+        let named: Vec<_> = answer
+            .header("allow")
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .collect();
         for name in allowed.split(',') {
             assert!(named.contains(&name.to_owned()), "{method} {path}: {named:?}");
         }
@@ -127,7 +142,9 @@ async fn without_good_credentials_it_is_401_for_all_that_needs_them() {
         call().header("authorization", "Basic YTpi").await.refused(401, "unauthorized");
         call().header("authorization", "Bearer").await.refused(401, "unauthorized");
     }
-    for path in ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json"] {
+    for path in
+        ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json"]
+    {
         app.get(path).await.expect(200);
     }
 }

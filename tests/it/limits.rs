@@ -47,7 +47,9 @@ async fn logins_and_registrations_are_limited_by_address() {
     app.person("eve").await;
     app.register("late").await.refused(429, "rate_limited");
     for _ in 0..3 {
-        app.post("/auth/login", json!({"email": "ann@example.com", "password": "wrong-1-wrong"})).await.refused(401, "unauthorized");
+        app.post("/auth/login", json!({"email": "ann@example.com", "password": "wrong-1-wrong"}))
+            .await
+            .refused(401, "unauthorized");
     }
     app.login("ann").await.refused(429, "rate_limited");
 }
@@ -59,7 +61,8 @@ async fn registered_from(app: &Rest, header: &str, values: &[&str], many: usize)
         let mut passed = 0;
         for number in 0..many {
             let name = format!("{}-{place}-{number}", header.len());
-            let body = json!({"email": format!("{name}@example.com"), "username": name, "password": PASSWORD});
+            let body =
+                json!({"email": format!("{name}@example.com"), "username": name, "password": PASSWORD});
             let answer = app.post("/auth/register", body).header(header, value).await;
             assert!(matches!(answer.status, 201 | 429), "{}", answer.text);
             passed += usize::from(answer.status == 201);
@@ -78,7 +81,8 @@ async fn an_address_is_the_peers_own_unless_a_trusted_proxy_says_otherwise() {
 
     let behind = TestApp::with(|config| {
         two(config);
-        config.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network"), "10.0.0.0/8".parse().expect("a network")];
+        config.trusted_proxies =
+            vec!["127.0.0.1/32".parse().expect("a network"), "10.0.0.0/8".parse().expect("a network")];
     })
     .await;
     let values = ["192.0.2.1", "192.0.2.2", "203.0.113.9, 192.0.2.1", "192.0.2.3, 10.1.2.3"];

@@ -1,13 +1,11 @@
 //! The tests of Roost over its real edge: one binary, one file a subject.
 
-#![allow(dead_code)]
 mod accounts;
 mod arrows;
 mod crash;
 mod delivery;
 mod errors;
 mod full_disk;
-mod fuzz;
 mod harness;
 mod limits;
 mod live;
@@ -15,5 +13,6 @@ mod origins;
 mod posts;
 mod running;
 mod social;
+mod storage;
 mod timeline;
 mod tour;

@@ -16,14 +16,20 @@ async fn a_post_is_answered_shown_and_gone() {
     let location = answer.header("location").unwrap().to_owned();
     let post = answer.expect(201);
     assert_eq!(names(&post), ["content", "created_at", "id", "likes_count", "user_id"]);
-    assert_eq!((&post["content"], &post["user_id"], &post["likes_count"]), (&json!("hello\nthere"), &json!(ann.id), &json!(0)));
+    assert_eq!(
+        (&post["content"], &post["user_id"], &post["likes_count"]),
+        (&json!("hello\nthere"), &json!(ann.id), &json!(0))
+    );
     assert_eq!(location, format!("/posts/{}", text(&post, "id")));
     assert_eq!(uuid::Uuid::parse_str(&text(&post, "id")).unwrap().get_version_num(), 7);
 
     let shown = eve.get(&location).await.expect(200);
     let fields = ["author", "content", "created_at", "id", "is_liked", "likes_count", "user_id"];
     assert_eq!(names(&shown), fields);
-    assert_eq!((&shown["author"], &shown["is_liked"]), (&json!({"id": ann.id, "username": "ann"}), &json!(false)));
+    assert_eq!(
+        (&shown["author"], &shown["is_liked"]),
+        (&json!({"id": ann.id, "username": "ann"}), &json!(false))
+    );
 
     eve.delete(&location).await.refused(403, "forbidden");
     let gone = ann.delete(&location).await;
@@ -54,7 +60,9 @@ async fn a_posts_text_is_kept_by_its_rules() {
     refused("").await;
     refused(" \r\n\t ").await;
     refused(&"x".repeat(281)).await;
-    for forbidden in ["\0", "\t", "\r", "\u{1b}", "\u{7f}", "\u{85}", "\u{202a}", "\u{202e}", "\u{2066}", "\u{2069}"] {
+    for forbidden in
+        ["\0", "\t", "\r", "\u{1b}", "\u{7f}", "\u{85}", "\u{202a}", "\u{202e}", "\u{2066}", "\u{2069}"]
+    {
         refused(&format!("a{forbidden}b")).await;
     }
     assert_eq!(kept("\u{202f}a\u{200d}b\u{2065}").await, "a\u{200d}b\u{2065}", "their neighbours are fine");
@@ -68,7 +76,8 @@ async fn a_body_that_is_not_of_the_shape_is_refused_by_field() {
     ann.post("/posts", json!({"content": 7})).await.refuses_fields(&["content"]);
     ann.post("/posts", json!({"content": null})).await.refuses_fields(&["content"]);
     ann.post("/posts", json!({"content": "x", "likes_count": 9})).await.refuses_fields(&["likes_count"]);
-    let post = |body: &'static str| ann.call("POST", "/posts").header("content-type", "application/json").body(body);
+    let post =
+        |body: &'static str| ann.call("POST", "/posts").header("content-type", "application/json").body(body);
     post(r#"{"content": "a", "content": "b"}"#).await.refuses_fields(&["content"]);
     post("{\"content\": \"\\ud800\"}").await.refused(400, "malformed_json");
     app.post("/posts", json!({"content": "whose?"})).await.refused(401, "unauthorized");
@@ -104,7 +113,10 @@ async fn a_batch_shows_those_that_are_there_in_order_and_names_the_others() {
     let found = eve.post("/posts/batch", asked).await.expect(200);
     assert_eq!(names(&found), ["not_found", "posts"]);
     assert_eq!(ids(&found["posts"]), [two.clone(), one]);
-    assert_eq!((&found["posts"][0]["is_liked"], &found["posts"][0]["likes_count"]), (&json!(true), &json!(1)));
+    assert_eq!(
+        (&found["posts"][0]["is_liked"], &found["posts"][0]["likes_count"]),
+        (&json!(true), &json!(1))
+    );
     assert_eq!(found["not_found"], json!([nowhere, gone]));
 
     let many = |count: usize| json!({"post_ids": (0..count).map(|_| uuid::Uuid::now_v7().to_string()).collect::<Vec<_>>()});

@@ -59,7 +59,10 @@ async fn lists_are_walked_by_cursor_while_they_change_showing_who_stayed_once() 
     let first = ann.get(&path).await.expect(200);
     assert_eq!(names(&first), ["next_cursor", "total", "users"]);
     assert_eq!(names(&first["users"][0]), ["id", "username"]);
-    assert_eq!((usernames(&first), &first["total"]), (["fan-8", "fan-7", "fan-6"].map(String::from).to_vec(), &json!(9)));
+    assert_eq!(
+        (usernames(&first), &first["total"]),
+        (["fan-8", "fan-7", "fan-6"].map(String::from).to_vec(), &json!(9))
+    );
 
     // One that was shown goes, one that was not goes, and one comes anew.
     fans[7].unfollows(&ann).await;

@@ -27,7 +27,10 @@ async fn it_shows_ones_own_posts_and_those_of_the_followed_newest_first() {
     let (one, two) = (ann.posts("one").await, eve.posts("two").await);
     let shown = page(&eve, "?limit=7").await;
     assert_eq!(ids(&shown["posts"]), [two.clone(), one.clone()]);
-    assert_eq!((&shown["total"], &shown["limit"], &shown["next_cursor"]), (&json!(2), &json!(7), &json!(null)));
+    assert_eq!(
+        (&shown["total"], &shown["limit"], &shown["next_cursor"]),
+        (&json!(2), &json!(7), &json!(null))
+    );
     let fields = ["author", "content", "created_at", "id", "is_liked", "likes_count", "user_id"];
     assert_eq!(names(&shown["posts"][0]), fields);
     assert_eq!(shown["posts"][1]["author"], json!({"id": ann.id, "username": "ann"}));
@@ -77,7 +80,8 @@ async fn walked_by_cursor_while_it_changes_it_shows_what_stayed_exactly_once() {
     let mut cursor = Value::Null;
     let mut step = 0;
     loop {
-        let query = cursor.as_str().map_or("?limit=5".to_owned(), |cursor| format!("?limit=5&cursor={cursor}"));
+        let query =
+            cursor.as_str().map_or("?limit=5".to_owned(), |cursor| format!("?limit=5&cursor={cursor}"));
         let shown = page(&eve, &query).await;
         walked.extend(ids(&shown["posts"]));
         cursor = shown["next_cursor"].clone();

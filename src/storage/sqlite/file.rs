@@ -128,7 +128,7 @@ fn recognise(file: &Path) -> Result<Found, OpenError> {
         }
     }
     let told = |error: rusqlite::Error| told(file, &error);
-    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
+    let connection = look_at(file).map_err(told)?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(told);
     let application = number("PRAGMA application_id")?;
     let version = number("PRAGMA user_version")?;
@@ -141,6 +141,21 @@ fn recognise(file: &Path) -> Result<Found, OpenError> {
         }
         (APPLICATION_ID, version) if version > 0 => Ok(Found::Ours { version }),
         _ => Err(OpenError::NotOurs { file: file.to_owned() }),
+    }
+}
+
+/// Opens the file for a look. To read one whose log is not there SQLite would make one, and leave it;
+/// such a file is whole without, and said to be immutable for as long as the look takes.
+fn look_at(file: &Path) -> rusqlite::Result<Connection> {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let mode = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    match file.to_str() {
+        Some(path) if !Path::new(&log).exists() => {
+            let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            connect(Path::new(&format!("file:{path}?immutable=1")), mode | OpenFlags::SQLITE_OPEN_URI)
+        }
+        _ => connect(file, mode),
     }
 }
 

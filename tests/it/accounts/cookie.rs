@@ -29,7 +29,8 @@ async fn register_login_and_refresh_set_it_and_logout_clears_it() {
     let refresh_token = registered.expect(201)["refresh_token"].clone();
     let (second, attributes) = cookie(&app.login("eve").await);
     assert_eq!(attributes, month);
-    let (third, attributes) = cookie(&app.post("/auth/refresh", json!({"refresh_token": refresh_token})).await);
+    let (third, attributes) =
+        cookie(&app.post("/auth/refresh", json!({"refresh_token": refresh_token})).await);
     assert_eq!(attributes, month);
     for value in [&first, &second, &third] {
         by(app.get("/timeline"), value).await.expect(200);
@@ -37,7 +38,10 @@ async fn register_login_and_refresh_set_it_and_logout_clears_it() {
     let own = app.url("");
     let out = by(app.call("POST", "/auth/logout"), &second).header("origin", &own).await;
     let (value, attributes) = cookie(&out);
-    assert_eq!((value.as_str(), attributes), ("", ["HttpOnly", "Max-Age=0", "Path=/", "SameSite=Lax"].map(str::to_owned).to_vec()));
+    assert_eq!(
+        (value.as_str(), attributes),
+        ("", ["HttpOnly", "Max-Age=0", "Path=/", "SameSite=Lax"].map(str::to_owned).to_vec())
+    );
     out.expect(204);
     by(app.get("/timeline"), &second).await.refused(401, "unauthorized");
     by(app.get("/timeline"), &first).await.expect(200);
@@ -55,7 +59,11 @@ async fn a_write_by_cookie_needs_an_origin_of_ours_or_an_allowed_one() {
     post().header("origin", "https://evil.example").await.refused(403, "foreign_origin");
     post().header("origin", "null").await.refused(403, "foreign_origin");
     post().header("sec-fetch-site", "cross-site").await.refused(403, "foreign_origin");
-    post().header("sec-fetch-site", "cross-site").header("origin", "https://evil.example").await.refused(403, "foreign_origin");
+    post()
+        .header("sec-fetch-site", "cross-site")
+        .header("origin", "https://evil.example")
+        .await
+        .refused(403, "foreign_origin");
     post().header("origin", app.url("")).await.expect(201);
     post().header("sec-fetch-site", "same-origin").await.expect(201);
     post().header("origin", "https://app.example.com").await.expect(201);

@@ -40,8 +40,10 @@ impl OutsideKey {
     }
 
     fn public(&self) -> Value {
-        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.signing, self.algorithm).expect("its public half"))
-            .expect("a JWK is JSON");
+        let mut jwk = serde_json::to_value(
+            Jwk::from_encoding_key(&self.signing, self.algorithm).expect("its public half"),
+        )
+        .expect("a JWK is JSON");
         jwk["kid"] = json!(self.kid);
         jwk["use"] = json!("sig");
         jwk
@@ -124,7 +126,8 @@ async fn tokens_by_rs256_es256_and_eddsa_are_taken_and_make_a_user_at_first_use(
 async fn alg_none_mismatches_and_wrong_claims_are_never_taken() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jwks.json");
-    let (rsa, stranger) = (OutsideKey::make(Algorithm::RS256, "rs"), OutsideKey::make(Algorithm::RS256, "rs"));
+    let (rsa, stranger) =
+        (OutsideKey::make(Algorithm::RS256, "rs"), OutsideKey::make(Algorithm::RS256, "rs"));
     let public = rsa.public();
     std::fs::write(&file, json!({"keys": [public]}).to_string()).unwrap();
     let app = trusting(file.to_str().unwrap()).await;
@@ -194,7 +197,11 @@ async fn keys_are_fetched_from_a_url_kept_and_rotated() {
     served.lock().unwrap().0 = json!({"keys": [new.public()]});
     whose(&app, &new.signs(&claims("zoe")), "zoe").await.expect(200);
     whose(&app, &old.signs(&claims("zoe")), "zoe").await.refused(401, "unauthorized");
-    assert_eq!(served.lock().unwrap().1, 2, "an unknown key asks for the set at once, but not again and again");
+    assert_eq!(
+        served.lock().unwrap().1,
+        2,
+        "an unknown key asks for the set at once, but not again and again"
+    );
 
     // The issuer is away: what is known goes on.
     serving.abort();

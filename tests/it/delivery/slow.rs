@@ -69,7 +69,7 @@ async fn batch(ann: &Person, fast: &mut TestClient) -> Vec<String> {
         .collect();
     let mut posts = Vec::new();
     for post in posting {
-        posts.push(post.await.unwrap());
+        posts.push(post.await.expect("posting goes on"));
     }
     for _ in 0..BATCH {
         fast.expect("newPost").await;

@@ -38,7 +38,11 @@ const CALLS: [(&str, &str); 25] = [
 async fn it_has_every_call_and_is_whole() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.expect(200);
-    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")), "{}", document["openapi"]);
+    assert!(
+        document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")),
+        "{}",
+        document["openapi"]
+    );
     assert!(document["info"]["title"].is_string() && document["info"]["version"].is_string());
     let paths = document["paths"].as_object().unwrap();
     for (path, method) in CALLS {
@@ -51,12 +55,16 @@ async fn it_has_every_call_and_is_whole() {
             if method == "parameters" {
                 continue;
             }
-            let named = operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no name"));
+            let named =
+                operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no name"));
             assert!(operations.insert(named.to_owned()), "{named} is there twice");
             let answers = operation["responses"].as_object().unwrap();
             assert!(!answers.is_empty());
             for (status, answer) in answers {
-                assert!(answer["$ref"].is_string() || answer["description"].is_string(), "{method} {path} {status}");
+                assert!(
+                    answer["$ref"].is_string() || answer["description"].is_string(),
+                    "{method} {path} {status}"
+                );
             }
             for parameter in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
                 let lists = [&operation["parameters"], &item["parameters"]];
@@ -103,11 +111,14 @@ async fn codes_and_shapes_are_those_that_are_answered() {
     // What is answered to the commonest calls has each member described, and each that is required.
     let ann = app.person("ann").await;
     ann.posts("hello").await;
-    for (path, described) in [("/timeline".to_owned(), "/timeline"), (format!("/users/{}", ann.id), "/users/{id}")] {
+    for (path, described) in
+        [("/timeline".to_owned(), "/timeline"), (format!("/users/{}", ann.id), "/users/{id}")]
+    {
         let shown = ann.get(&path).await.expect(200);
         let content = &document["paths"][described]["get"]["responses"]["200"]["content"];
         let schema = &content["application/json"]["schema"];
-        let target = schema["$ref"].as_str().and_then(|target| document.pointer(&target[1..])).unwrap_or(schema);
+        let target =
+            schema["$ref"].as_str().and_then(|target| document.pointer(&target[1..])).unwrap_or(schema);
         for name in names(&shown) {
             assert!(target["properties"][name].is_object(), "{path}: {name} is not described: {target}");
         }

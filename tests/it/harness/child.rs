@@ -21,6 +21,9 @@ const LIMITS: [&str; 6] = [
     "ROOST_LIMIT_FRAMES_PER_SECOND",
 ];
 
+/// Lines of a server's log that are shown where a test fails.
+const LAST_WORDS: usize = 30;
+
 /// The program: the one that the environment names (a release build), else this build's.
 pub fn program() -> PathBuf {
     std::env::var_os("ROOST_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_roost").into(), PathBuf::from)
@@ -31,8 +34,8 @@ pub struct RealServer {
     rest: Rest,
     folder: TempDir,
     settings: Vec<(String, String)>,
-    /// A shell script that ends by becoming `"$0" "$@"`, run in namespaces of its own.
-    beginning: Option<&'static str>,
+    /// What starts the program, where it is not started plainly.
+    within: Vec<String>,
     child: Option<Child>,
     /// The lines of its standard output.
     lines: Option<Receiver<String>>,
@@ -70,7 +73,7 @@ impl RealServer {
             rest: Rest::to("http://nowhere"),
             folder,
             settings: all,
-            beginning: None,
+            within: Vec::new(),
             child: None,
             lines: None,
             greeting: String::new(),
@@ -85,9 +88,9 @@ impl RealServer {
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
-    /// It is started by this script, in a user and a mount namespace of its own.
-    pub fn begins_with(&mut self, script: &'static str) {
-        self.beginning = Some(script);
+    /// It is started by this command, to which the program is appended.
+    pub fn set_within(&mut self, command: &[&str]) {
+        self.within = command.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Calls go through another client (one that trusts a certificate of its own).
@@ -123,10 +126,10 @@ impl RealServer {
 
     /// The program with this server's settings and no others.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.beginning {
-            Some(script) => {
-                let mut command = Command::new("unshare");
-                command.args(["-Urm", "sh", "-c", script]).arg(program());
+        let mut command = match self.within.split_first() {
+            Some((first, more)) => {
+                let mut command = Command::new(first);
+                command.args(more).arg(program());
                 command
             }
             None => Command::new(program()),
@@ -151,6 +154,13 @@ impl RealServer {
 
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The data folder as the running process sees it, though it be a mount of its own.
+    pub fn data_dir_inside(&self) -> PathBuf {
+        let data_dir = self.data_dir();
+        let from_root = data_dir.strip_prefix("/").expect("a whole path");
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(from_root)
     }
 
     fn log_file(&self) -> PathBuf {
@@ -204,5 +214,11 @@ impl RealServer {
 impl Drop for RealServer {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let last = log.lines().count().saturating_sub(LAST_WORDS);
+            eprintln!("the server's last words:");
+            log.lines().skip(last).for_each(|line| eprintln!("  {line}"));
+        }
     }
 }

@@ -30,22 +30,27 @@ impl TestClient {
         headers: &[(&'static str, String)],
         connector: Option<Connector>,
     ) -> Self {
-        Self::try_open(url, headers, connector).await.expect("an upgrade")
-    }
-
-    /// A connection, or why there is none.
-    pub async fn try_open(
-        url: &str,
-        headers: &[(&'static str, String)],
-        connector: Option<Connector>,
-    ) -> Result<Self, Error> {
         let mut request = url.into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
         let opening = connect_async_tls_with_config(request, None, true, connector);
-        let (stream, _) = soon("an upgrade", opening).await?;
-        Ok(Self { stream, connected: Value::Null, cursor: String::new(), shown: HashSet::new() })
+        let (stream, _) = soon("an upgrade", opening).await.expect("an upgrade");
+        Self::on(stream)
+    }
+
+    /// A connection to a server that may be gone; none where there is nobody.
+    pub async fn attempt(url: &str) -> Option<Self> {
+        let opening = connect_async_tls_with_config(url, None, true, None);
+        match soon("an upgrade or none", opening).await {
+            Ok((stream, _)) => Some(Self::on(stream)),
+            Err(Error::Io(_) | Error::ConnectionClosed | Error::Protocol(_)) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { stream, connected: Value::Null, cursor: String::new(), shown: HashSet::new() }
     }
 
     /// The first frame.
@@ -74,11 +79,12 @@ impl TestClient {
         }
     }
 
-    /// The next frame; none once the connection is ending.
-    pub async fn next(&mut self) -> Option<Value> {
-        match self.message().await? {
-            Message::Text(text) => Some(self.note(&text)),
-            _ => None,
+    /// The next frame; none where the connection ended, however it did.
+    pub async fn frame_or_end(&mut self) -> Option<Value> {
+        match self.message().await {
+            Some(Message::Text(text)) => Some(self.note(&text)),
+            Some(Message::Close(_)) | None => None,
+            other => panic!("no frame but {other:?}"),
         }
     }
 

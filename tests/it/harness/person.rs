@@ -103,12 +103,8 @@ impl Person {
         TestClient::open(&self.live_url(query)).await
     }
 
-    /// The same, unless the server is gone.
-    pub async fn tries_to_open(&self, query: &str) -> Option<TestClient> {
-        TestClient::try_open(&self.live_url(query), &[], None).await.ok()
-    }
-
-    fn live_url(&self, query: &str) -> String {
+    /// Where it connects; `query` is appended.
+    pub fn live_url(&self, query: &str) -> String {
         self.rest.url(&format!("/ws?token={}{query}", self.token)).replacen("http", "ws", 1)
     }
 

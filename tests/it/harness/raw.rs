@@ -54,22 +54,10 @@ impl RawSocket {
         soon("room to write", self.stream.write_all(bytes)).await.expect("it is open");
     }
 
-    /// Writes what the other side may refuse to read to the end.
-    pub async fn write_lossy(&mut self, bytes: &[u8]) {
-        // It may have ended the connection; its answer is what counts.
-        let _ = soon("room to write", self.stream.write_all(bytes)).await;
-    }
-
     /// Says that nothing more comes.
     pub async fn end_writing(&mut self) {
         // The connection may have ended already.
         let _ = self.stream.shutdown().await;
-    }
-
-    /// So many bytes, or fewer where the connection ended.
-    pub async fn bytes(&mut self, length: usize) -> Vec<u8> {
-        while self.read.len() < length && self.more().await {}
-        self.read.drain(..length.min(self.read.len())).collect()
     }
 
     /// The head of an answer, with its empty line; none where the connection ended.

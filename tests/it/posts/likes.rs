@@ -80,7 +80,10 @@ async fn counts_are_exact_whatever_races() {
     for fan in &fans {
         liked += i64::from(fan.get(&format!("/posts/{post}")).await.expect(200)["is_liked"] == true);
         let following = fan.get(&format!("/users/{}", fan.id)).await.expect(200)["following_count"].clone();
-        assert_eq!(following == 1, fan.get(&format!("/users/{}", ann.id)).await.expect(200)["is_following"] == true);
+        assert_eq!(
+            following == 1,
+            fan.get(&format!("/users/{}", ann.id)).await.expect(200)["is_following"] == true
+        );
     }
     assert_eq!(liked, total.0);
 }

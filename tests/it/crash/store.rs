@@ -1,0 +1,50 @@
+//! What a killed server left, looked at with SQLite itself.
+
+use rusqlite::Connection;
+use std::fs;
+use std::path::Path;
+
+/// Rows that would be half of something; each query finds none.
+const HALVES: [&str; 9] = [
+    "SELECT 'posts of ' || username FROM users WHERE posts <>
+        (SELECT count(*) FROM posts WHERE author = users.key AND deleted_at IS NULL)",
+    "SELECT 'followers of ' || username FROM users WHERE followers <>
+        (SELECT count(*) FROM following WHERE followee = users.key)",
+    "SELECT 'followed by ' || username FROM users WHERE following <>
+        (SELECT count(*) FROM following WHERE follower = users.key)",
+    "SELECT 'newest post of ' || username FROM users WHERE newest_seq IS NOT
+        (SELECT max(seq) FROM posts WHERE author = users.key)",
+    "SELECT 'likes of post ' || seq FROM posts WHERE likes <>
+        (SELECT count(*) FROM likes WHERE post = posts.seq)",
+    "SELECT 'post without an entry ' || seq FROM posts WHERE NOT EXISTS
+        (SELECT 1 FROM entries WHERE seq = posts.seq AND author = posts.author AND deletes IS NULL)",
+    "SELECT 'deletion without an entry ' || seq FROM posts WHERE (deleted_at IS NOT NULL) <> EXISTS
+        (SELECT 1 FROM entries WHERE deletes = posts.seq)",
+    "SELECT 'key without a post ' || key FROM idempotency_keys WHERE NOT EXISTS
+        (SELECT 1 FROM posts WHERE author = user AND content = idempotency_keys.content)
+        AND NOT EXISTS (SELECT 1 FROM posts WHERE author = user AND deleted_at IS NOT NULL)",
+    "SELECT 'delivery without an entry ' || seq FROM deliveries WHERE NOT EXISTS
+        (SELECT 1 FROM entries WHERE seq = deliveries.seq)",
+];
+
+/// Checks a copy, so that the server finds what it left and recovers it by itself.
+pub fn is_whole(data_dir: &Path) {
+    let copy = tempfile::tempdir().expect("a folder");
+    for name in ["roost.db", "roost.db-wal"] {
+        if data_dir.join(name).exists() {
+            fs::copy(data_dir.join(name), copy.path().join(name)).expect("a copy");
+        }
+    }
+    let database = Connection::open(copy.path().join("roost.db")).expect("a database");
+    let integrity: String =
+        database.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("its integrity");
+    assert_eq!(integrity, "ok");
+    let mut foreign = database.prepare("PRAGMA foreign_key_check").expect("a query");
+    assert!(!foreign.exists([]).expect("rows"), "a row refers to one that is not there");
+    for query in HALVES {
+        let mut statement = database.prepare(query).expect("a query");
+        let halves: Vec<String> =
+            statement.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("text")).collect();
+        assert!(halves.is_empty(), "{halves:?}");
+    }
+}

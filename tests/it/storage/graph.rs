@@ -1,0 +1,131 @@
+//! Who follows whom.
+
+use super::TestStore;
+use super::fixture::{a_follow, a_like, first};
+use roost::model::id::UserId;
+use roost::model::timestamp::Timestamp;
+use roost::model::user::Username;
+use roost::storage::{Followed, Liking, Page};
+use std::collections::HashMap;
+
+pub async fn a_follow_is_made_once_of_somebody_who_is_there(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    let post = store.post(ben, "before").await;
+    let since = store.follow(anna, ben).await;
+    assert_eq!(since, post.seq);
+    let again = store.engine.follow(a_follow(anna, ben), 10).await.unwrap();
+    assert_eq!(again, Followed::Already);
+    let nobody = store.engine.follow(a_follow(anna, UserId::make()), 10).await.unwrap();
+    assert_eq!(nobody, Followed::Missing);
+    // The other way round is another follow.
+    store.follow(ben, anna).await;
+    let profile = store.engine.profile(anna, ben).await.unwrap().unwrap();
+    assert_eq!((profile.followers, profile.following, profile.is_following), (1, 1, true));
+}
+
+pub async fn a_follow_beyond_the_limit_is_refused(store: TestStore) {
+    let users = store.users(4).await;
+    for followee in &users[1..3] {
+        let made = store.engine.follow(a_follow(users[0], *followee), 2).await.unwrap();
+        assert!(matches!(made, Followed::Done { .. }));
+    }
+    let beyond = a_follow(users[0], users[3]);
+    assert_eq!(store.engine.follow(beyond, 2).await.unwrap(), Followed::TooMany);
+    // What is followed already is told as that, and one that ended makes room.
+    assert_eq!(store.engine.follow(a_follow(users[0], users[1]), 2).await.unwrap(), Followed::Already);
+    store.unfollow(users[0], users[1]).await;
+    assert!(matches!(store.engine.follow(beyond, 2).await.unwrap(), Followed::Done { .. }));
+}
+
+pub async fn an_unfollow_answers_the_follow_that_ended(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    let follow = a_follow(anna, ben);
+    store.engine.follow(follow, 10).await.unwrap();
+    let now = Timestamp::now();
+    assert_eq!(store.engine.unfollow(ben, anna, now).await.unwrap(), None);
+    assert_eq!(store.engine.unfollow(anna, ben, now).await.unwrap(), Some(follow));
+    assert_eq!(store.engine.unfollow(anna, ben, now).await.unwrap(), None);
+    assert_eq!(store.engine.unfollow(anna, UserId::make(), now).await.unwrap(), None);
+    let profile = store.engine.profile(ben, anna).await.unwrap().unwrap();
+    assert_eq!((profile.followers, profile.is_following), (0, false));
+}
+
+pub async fn lists_go_by_the_newest_follow(store: TestStore) {
+    let users = store.users(5).await;
+    let anna = users[0];
+    for other in &users[1..] {
+        store.follow(anna, *other).await;
+        store.follow(*other, anna).await;
+    }
+    // Followed again, it is the newest; renamed, it has its new name.
+    store.unfollow(anna, users[1]).await;
+    store.follow(anna, users[1]).await;
+    store.engine.rename(users[4], Username::parse("renamed").unwrap(), Timestamp::now()).await.unwrap();
+
+    let whole = store.engine.following(anna, first(10)).await.unwrap().unwrap();
+    let names: Vec<_> = whole.items.iter().map(|(_, user)| user.username.as_str()).collect();
+    assert_eq!((names, whole.total), (vec!["user-1", "renamed", "user-3", "user-2"], 4));
+    assert!(whole.items.windows(2).all(|pair| pair[0].0 > pair[1].0));
+
+    let page = Page { before: Some(whole.items[1].0), limit: 1 };
+    let next = store.engine.following(anna, page).await.unwrap().unwrap();
+    assert_eq!(next.items, whole.items[2..3]);
+    assert_eq!(next.total, 4);
+
+    let followers = store.engine.followers(anna, first(10)).await.unwrap().unwrap();
+    let ids: Vec<_> = followers.items.iter().map(|(_, user)| user.id).collect();
+    assert_eq!((ids, followers.total), (vec![users[4], users[3], users[2], users[1]], 4));
+    let page = Page { before: Some(followers.items[2].0), limit: 10 };
+    let last = store.engine.followers(anna, page).await.unwrap().unwrap();
+    assert_eq!(last.items, followers.items[3..]);
+
+    assert!(store.engine.following(UserId::make(), first(1)).await.unwrap().is_none());
+    assert!(store.engine.followers(UserId::make(), first(1)).await.unwrap().is_none());
+}
+
+pub async fn followees_are_told_with_the_entry_after_which_the_follow_began(store: TestStore) {
+    let users = store.users(3).await;
+    store.post(users[1], "one").await;
+    let first = store.follow(users[0], users[1]).await;
+    store.post(users[1], "two").await;
+    let second = store.follow(users[0], users[2]).await;
+    assert!(second > first);
+    let followees: HashMap<_, _> = store.engine.followees(users[0]).await.unwrap().into_iter().collect();
+    assert_eq!(followees, HashMap::from([(users[1], first), (users[2], second)]));
+    assert_eq!(store.engine.followees(users[1]).await.unwrap(), []);
+    assert_eq!(store.engine.followees(UserId::make()).await.unwrap(), []);
+}
+
+pub async fn counts_stay_exact_whatever_comes_at_once(store: TestStore) {
+    let users = store.users(20).await;
+    let anna = users[0];
+    let post = store.post(anna, "liked").await;
+    let (mut follows, mut likes, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    // Everybody does everything twice, and every third undoes it.
+    for (number, user) in users.iter().enumerate().skip(1) {
+        for _ in 0..2 {
+            follows.push(tokio::spawn(store.engine.follow(a_follow(*user, anna), 10)));
+            likes.push(tokio::spawn(store.engine.like(a_like(*user, post.id))));
+        }
+        if number % 3 == 0 {
+            others.push(tokio::spawn(store.engine.unlike(*user, post.id, Timestamp::now())));
+            let unfollow = store.engine.unfollow(*user, anna, Timestamp::now());
+            others.push(tokio::spawn(async move { Ok(unfollow.await?.is_some()) }));
+        }
+    }
+    let (mut made, mut liked) = (0, 0);
+    for follow in follows {
+        made += usize::from(matches!(follow.await.unwrap().unwrap(), Followed::Done { .. }));
+    }
+    for like in likes {
+        liked += usize::from(like.await.unwrap().unwrap() == Liking::Done);
+    }
+    assert_eq!((made, liked), (19, 19));
+    for undone in others {
+        assert!(undone.await.unwrap().unwrap());
+    }
+    let profile = store.engine.profile(anna, anna).await.unwrap().unwrap();
+    let followers = store.engine.followers(anna, first(100)).await.unwrap().unwrap();
+    assert_eq!((profile.followers, followers.items.len(), followers.total), (13, 13, 13));
+    assert_eq!(store.engine.post(post.id, anna).await.unwrap().unwrap().post.likes, 13);
+}

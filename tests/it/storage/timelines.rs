@@ -1,0 +1,205 @@
+//! What each user reads.
+
+use super::TestStore;
+use super::fixture::{Posted, a_like};
+use roost::model::cursor::Seq;
+use roost::model::id::UserId;
+use roost::model::timestamp::Timestamp;
+use roost::storage::{TIMELINE_AGE, TimelineFrom};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// The places of posts, newest first.
+fn newest_first(posts: impl IntoIterator<Item = Posted>) -> Vec<Seq> {
+    let mut seqs: Vec<_> = posts.into_iter().map(|post| post.seq).collect();
+    seqs.sort_unstable_by(|a, b| b.cmp(a));
+    seqs
+}
+
+pub async fn it_holds_ones_own_posts_and_those_of_the_followed_newest_first(store: TestStore) {
+    let users = store.users(4).await;
+    store.follow(users[0], users[1]).await;
+    store.follow(users[0], users[2]).await;
+    store.follow(users[3], users[0]).await;
+    let mut expected = Vec::new();
+    for turn in 0..3 {
+        for user in &users {
+            let post = store.post(*user, &format!("turn {turn}")).await;
+            if *user != users[3] {
+                expected.push(post);
+            }
+        }
+    }
+    assert_eq!(store.timeline(users[0], 100).await, newest_first(expected));
+    assert_eq!(store.engine.total(users[0]).await.unwrap(), 9);
+    assert_eq!(store.engine.total(users[1]).await.unwrap(), 3);
+    assert_eq!(store.timeline(UserId::make(), 100).await, []);
+    assert_eq!(store.engine.total(UserId::make()).await.unwrap(), 0);
+}
+
+pub async fn a_follow_brings_the_newest_twenty_and_all_that_come(store: TestStore) {
+    let users = store.users(3).await;
+    let before = store.post_many(users[1], 30).await;
+    let few = store.post_many(users[2], 5).await;
+    // The deleted ones are not among the twenty.
+    store.delete(users[1], before[29].id).await;
+    store.delete(users[1], before[15].id).await;
+    store.follow(users[0], users[1]).await;
+    store.follow(users[0], users[2]).await;
+    let after = store.post_many(users[1], 10).await;
+
+    let twenty = before[8..29].iter().filter(|post| post.id != before[15].id);
+    let expected = newest_first(twenty.copied().chain(few).chain(after));
+    assert_eq!(expected.len(), 35);
+    assert_eq!(store.timeline(users[0], 100).await, expected);
+    assert_eq!(store.engine.total(users[0]).await.unwrap(), 35);
+}
+
+pub async fn an_unfollow_and_a_deletion_take_away(store: TestStore) {
+    let users = store.users(3).await;
+    store.follow(users[0], users[1]).await;
+    store.follow(users[0], users[2]).await;
+    let gone = store.post(users[1], "of who is unfollowed").await;
+    let (kept, deleted) = (store.post(users[2], "kept").await, store.post(users[2], "deleted").await);
+    assert_eq!(store.timeline(users[0], 10).await, [deleted.seq, kept.seq, gone.seq]);
+    store.unfollow(users[0], users[1]).await;
+    store.delete(users[2], deleted.id).await;
+    assert_eq!(store.timeline(users[0], 10).await, [kept.seq]);
+    assert_eq!(store.engine.total(users[0]).await.unwrap(), 1);
+}
+
+pub async fn what_is_older_than_thirty_days_is_not_shown(store: TestStore) {
+    let users = store.users(2).await;
+    store.follow(users[0], users[1]).await;
+    let edge = Timestamp::now().before(TIMELINE_AGE);
+    for (number, user) in users.iter().enumerate() {
+        store.post_at(*user, "old", edge.before(Duration::from_secs(number as u64))).await;
+    }
+    let mut shown = Vec::new();
+    for user in &users {
+        shown.push(store.post_at(*user, "new", edge.after(Duration::from_secs(600))).await);
+    }
+    assert_eq!(store.timeline(users[0], 10).await, newest_first(shown.clone()));
+    assert_eq!(store.engine.total(users[0]).await.unwrap(), 2);
+    // The sweep takes nothing that is shown; old posts stay with their author.
+    store.engine.sweep(Timestamp::now()).await.unwrap();
+    assert_eq!(store.timeline(users[0], 10).await, newest_first(shown));
+    assert_eq!(store.engine.total(users[0]).await.unwrap(), 2);
+    assert_eq!(store.engine.profile(users[1], users[0]).await.unwrap().unwrap().posts, 2);
+}
+
+pub async fn walking_shows_what_was_there_throughout_exactly_once(store: TestStore) {
+    let users = store.users(4).await;
+    for other in &users[1..] {
+        store.follow(users[0], *other).await;
+    }
+    let mut throughout = HashSet::new();
+    let mut going = Vec::new();
+    for turn in 0..30 {
+        for (number, user) in users.iter().enumerate() {
+            let post = store.post(*user, &format!("turn {turn}")).await;
+            match number {
+                1 => going.push(post),
+                2 => {}
+                _ => drop(throughout.insert(post.seq)),
+            }
+        }
+    }
+    let mut walked = Vec::new();
+    let mut from = TimelineFrom::Offset(0);
+    loop {
+        let page = store.engine.list(users[0], from, 7).await.unwrap();
+        let Some(last) = page.last() else { break };
+        from = TimelineFrom::Before(*last);
+        walked.extend(page);
+        // Meanwhile posts arrive and go, and somebody is unfollowed.
+        store.post(users[3], "arrives").await;
+        if let Some(post) = going.pop() {
+            store.delete(users[1], post.id).await;
+        }
+        if walked.len() == 28 {
+            store.unfollow(users[0], users[2]).await;
+        }
+    }
+    let once: HashSet<_> = walked.iter().copied().collect();
+    assert_eq!(once.len(), walked.len(), "one is shown twice");
+    assert!(throughout.is_subset(&once));
+    assert!(walked.windows(2).all(|pair| pair[0] > pair[1]));
+}
+
+pub async fn it_ends_after_eight_hundred_entries(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    store.follow(anna, ben).await;
+    let posts = newest_first(store.post_many(ben, 790).await);
+    assert_eq!(store.engine.total(anna).await.unwrap(), 790);
+    let own = newest_first(store.post_many(anna, 30).await);
+    assert_eq!(store.engine.total(anna).await.unwrap(), 800);
+    let end = store.engine.list(anna, TimelineFrom::Offset(795), 100).await.unwrap();
+    assert_eq!(end, posts[765..770]);
+    for beyond in [800, 801, 100_000, usize::MAX] {
+        assert_eq!(store.engine.list(anna, TimelineFrom::Offset(beyond), 100).await.unwrap(), []);
+    }
+    let middle = store.engine.list(anna, TimelineFrom::Offset(25), 10).await.unwrap();
+    assert_eq!(middle, [&own[25..], &posts[..5]].concat());
+}
+
+pub async fn who_follows_many_sees_the_same_as_who_follows_few(store: TestStore) {
+    // Two who follow the same: one of them also follows enough of the silent to be served otherwise.
+    let users = store.users(320).await;
+    let (few, many) = (users[0], users[1]);
+    let (authors, rest) = users[2..].split_at(40);
+    let (strangers, silent) = rest.split_at(80);
+    let mut old = Vec::new();
+    for author in authors {
+        old.extend(store.post_many(*author, 22).await);
+    }
+    for reader in [few, many] {
+        for author in authors {
+            store.follow(reader, *author).await;
+        }
+    }
+    for other in silent {
+        store.follow(many, *other).await;
+    }
+    // Lately the followed posted little among many others: pages reach behind what is walked.
+    for turn in 0..14 {
+        for stranger in strangers {
+            drop(store.posting(*stranger, "not followed"));
+        }
+        store.post(authors[turn], "followed").await;
+        store.delete(authors[turn], old[turn * 22 + 21].id).await;
+    }
+    let whole = store.timeline(few, 800).await;
+    assert_eq!(whole.len(), 800);
+    assert_eq!(store.timeline(many, 800).await, whole);
+    for size in [1, 7, 14, 15, 100] {
+        let mut walked = Vec::new();
+        let mut from = TimelineFrom::Offset(0);
+        while walked.len() < 300 {
+            let page = store.engine.list(many, from, size).await.unwrap();
+            from = TimelineFrom::Before(page[page.len() - 1]);
+            walked.extend(page);
+        }
+        assert_eq!(walked, whole[..walked.len()], "pages of {size}");
+    }
+    let skipped = store.engine.list(many, TimelineFrom::Offset(13), 40).await.unwrap();
+    assert_eq!(skipped, whole[13..53]);
+    assert_eq!(store.engine.total(many).await.unwrap(), store.engine.total(few).await.unwrap());
+}
+
+pub async fn posts_are_shown_as_their_reader_sees_them(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    let posts = store.post_many(ben, 3).await;
+    store.engine.like(a_like(anna, posts[0].id)).await.unwrap();
+    store.delete(ben, posts[1].id).await;
+    let asked = vec![posts[0].seq, posts[1].seq, posts[2].seq, Seq(1_000_000)];
+    let shown = store.engine.show(anna, asked.clone()).await.unwrap();
+    let seen: Vec<_> = shown
+        .iter()
+        .map(|view| (view.post.id, view.author_name.as_str(), view.post.likes, view.is_liked))
+        .collect();
+    assert_eq!(seen, [(posts[0].id, "ben", 1, true), (posts[2].id, "ben", 0, false)]);
+    let other = store.engine.show(ben, asked.into_iter().rev().collect()).await.unwrap();
+    let seen: Vec<_> = other.iter().map(|view| (view.post.id, view.is_liked)).collect();
+    assert_eq!(seen, [(posts[2].id, false), (posts[0].id, false)]);
+}
