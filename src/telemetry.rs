@@ -17,11 +17,18 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Libraries that what clients send goes through. What they say below `info` quotes it, tokens and all,
+/// so that is not shown, unless one of their modules is asked for by name.
+const CARRIERS: [&str; 9] =
+    ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "axum", "tower_http", "rustls", "reqwest"];
+
 /// Sends log lines to stderr: JSON, one object a line, unless a person is looking. What was installed
 /// first stays; later calls change nothing (several servers may share a process in tests).
 pub fn install_logs(filter: &LogFilter) {
     // The filter was checked when it was read; what it cannot say here, it could not there.
     let filter = EnvFilter::try_new(filter.as_str()).unwrap_or_else(|_| EnvFilter::new("info"));
+    let quiet = CARRIERS.iter().filter_map(|name| format!("{name}=info").parse().ok());
+    let filter = quiet.fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
     // All spans of a line, not the innermost alone: a request's ids stand on the outermost.
     let installed = if std::io::stderr().is_terminal() {

@@ -5,7 +5,7 @@
 //! A connection is accepted in [`listener`] (under TLS by [`tls`]) and its requests go to the router of
 //! [`router`], which is the whole API on one page. On its way in a request is dressed ([`headers`]: its
 //! id, its span, its metrics), admitted ([`limits`], by the [`caller`] or the client's [`address`]) and
-//! taken apart ([`body`], [`query`], [`path`]); then one file a resource hands it to `service`:
+//! taken apart ([`body`], [`query`], [`path`]; what is left unread is [`leftover`]'s); then one file a resource hands it to `service`:
 //! [`accounts`], [`posts`], [`social`], [`timeline`], [`health`]. Whatever is refused, and wherever, is a
 //! [`problem::Problem`]. [`openapi`] tells all of it to programs. [`live`] upgrades `/ws`.
 //!
@@ -19,6 +19,7 @@ pub mod caller;
 pub mod cookies;
 pub mod headers;
 pub mod health;
+pub mod leftover;
 pub mod limits;
 pub mod listener;
 pub mod live;

@@ -1,6 +1,6 @@
 //! The API on one page: every path, its handlers, and the layers that each request goes through.
 
-use super::{Edge, Settings, accounts, headers, health, limits, live, openapi, posts, social, timeline};
+use super::{Edge, Settings, accounts, headers, health, leftover, limits, live, openapi, posts, social, timeline};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
@@ -29,7 +29,7 @@ fn dressed<S: Clone + Send + Sync + 'static>(routes: Router<S>, settings: &Setti
     if let Some(cors) = headers::cors(settings) {
         routes = routes.layer(cors);
     }
-    routes.layer(from_fn(headers::dress))
+    routes.layer(from_fn(leftover::forget)).layer(from_fn(headers::dress))
 }
 
 /// What is described by the annotations of its handlers.

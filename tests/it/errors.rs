@@ -45,6 +45,12 @@ async fn a_body_over_64_kib_is_413_however_it_is_sent() {
     register(&app, &padded(MOST)).await.refused(400, "invalid");
     register(&app, &padded(MOST + 1)).await.refused(413, "payload_too_large");
     register(&app, &padded(5 * MOST)).await.refused(413, "payload_too_large");
+    // A refusal for another reason is not lost over the body either.
+    for _ in 0..10 {
+        let large = " ".repeat(8 * MOST);
+        app.call("POST", "/posts").body(large.clone()).await.refused(401, "unauthorized");
+        app.call("POST", "/nothing").body(large).await.refused(404, "not_found");
+    }
     // In chunks, so that no length is told beforehand.
     let mut raw = RawSocket::connect(&app).await;
     let head = "POST /auth/register HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod origins;
 mod posts;
+mod running;
 mod social;
 mod storage;
 mod timeline;

@@ -54,6 +54,12 @@ impl RawSocket {
         soon("room to write", self.stream.write_all(bytes)).await.expect("it is open");
     }
 
+    /// Says that nothing more comes.
+    pub async fn end_writing(&mut self) {
+        // The connection may have ended already.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// The head of an answer, with its empty line; none where the connection ended.
     pub async fn head(&mut self) -> Option<String> {
         loop {
