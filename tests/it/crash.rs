@@ -52,6 +52,7 @@ async fn killed_at_any_instant_it_loses_nothing_that_it_answered() {
         store::is_whole(&server.data_dir());
         println!("round {round}: killed after {} answers", *answers.borrow());
         server.spawn();
+        join_all(listeners.iter().map(who_comes_anew_is_shown_nothing_old)).await;
     }
     settle(&mut writers, &mut listeners, &mut made).await;
     join_all(writers.iter().map(everything_answered_is_there_and_nothing_else)).await;
@@ -81,6 +82,12 @@ async fn audience(server: &RealServer, dice: &mut Dice) -> (Vec<Writer>, Vec<Lis
         listener.begins().await;
     }
     (writers, listeners)
+}
+
+/// What was not yet delivered when the server died was still posted before whoever comes without a cursor.
+async fn who_comes_anew_is_shown_nothing_old(listener: &Listener) {
+    let mut anew = listener.person.connects().await;
+    anew.pings().await;
 }
 
 /// What had no answer is asked again; then everybody is shown, and reads, everything that was answered,

@@ -6,6 +6,7 @@ mod crash;
 mod delivery;
 mod errors;
 mod full_disk;
+mod fuzz;
 mod harness;
 mod limits;
 mod live;

@@ -14,10 +14,6 @@ impl Dice {
         Self(seed)
     }
 
-    pub const fn of(seed: u64) -> Self {
-        Self(seed)
-    }
-
     /// Dice of somebody else's, whose throws change nothing here.
     pub fn split(&mut self) -> Self {
         Self(self.next())
