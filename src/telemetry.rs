@@ -19,8 +19,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Libraries that what clients send goes through. What they say below `info` quotes it, tokens and all,
 /// so that is not shown, unless one of their modules is asked for by name.
-const CARRIERS: [&str; 9] =
-    ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "axum", "tower_http", "rustls", "reqwest"];
+const CARRIERS: [&str; 9] = [
+    "tungstenite",
+    "tokio_tungstenite",
+    "hyper",
+    "hyper_util",
+    "h2",
+    "axum",
+    "tower_http",
+    "rustls",
+    "reqwest",
+];
 
 /// Sends log lines to stderr: JSON, one object a line, unless a person is looking. What was installed
 /// first stays; later calls change nothing (several servers may share a process in tests).

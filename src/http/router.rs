@@ -1,6 +1,8 @@
 //! The API on one page: every path, its handlers, and the layers that each request goes through.
 
-use super::{Edge, Settings, accounts, headers, health, leftover, limits, live, openapi, posts, social, timeline};
+use super::{
+    Edge, Settings, accounts, headers, health, leftover, limits, live, openapi, posts, social, timeline,
+};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;

@@ -59,7 +59,8 @@ async fn metrics_answer_an_operators_questions() {
     let mut described = 0;
     for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let name = line.split(['{', ' ']).next().unwrap();
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let base =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let help = [base, name].iter().any(|name| metrics.contains(&format!("# HELP {name} ")));
         assert!(help, "{name} says what it is");
         // A label never has what a client may invent.

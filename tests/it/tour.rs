@@ -88,7 +88,7 @@ async fn the_lines_for_a_browsers_console_hear_posts_and_miss_none_while_the_ser
         ben.token,
         server.url("")
     );
-    let mut console = Command::new(&node[0]);
+    let mut console = Command::new(node[0]);
     console.args(&node[1..]).args(["-e", &page]);
     let console = Started::by(console);
     until("it is connected", async || console.has_said("connected").then_some(())).await;

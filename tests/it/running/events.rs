@@ -24,7 +24,8 @@ struct Received {
 
 impl Sink {
     async fn listen(&self) -> String {
-        let router = axum::Router::new().route("/events", axum::routing::post(Self::take)).with_state(self.clone());
+        let router =
+            axum::Router::new().route("/events", axum::routing::post(Self::take)).with_state(self.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/events", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -51,7 +52,8 @@ impl Sink {
         let kind = format!("com.mini-sns.{kind}");
         let what = format!("{tries} of {kind}");
         until(&what, async || {
-            let found: Vec<_> = self.events().into_iter().filter(|event| event["type"] == kind.as_str()).collect();
+            let found: Vec<_> =
+                self.events().into_iter().filter(|event| event["type"] == kind.as_str()).collect();
             (found.len() >= tries).then_some(found)
         })
         .await
@@ -80,9 +82,15 @@ async fn every_change_is_sent_as_a_signed_cloudevent() {
     let expected = json!({"followId": follow["id"], "followerId": eve.id, "followeeId": ann.id, "createdAt": follow["created_at"]});
     assert_eq!(followed, expected);
     let posted = data("post.created").await;
-    assert_eq!((&posted["postId"], &posted["userId"], &posted["content"]), (&json!(post), &json!(ann.id), &json!("hello")));
+    assert_eq!(
+        (&posted["postId"], &posted["userId"], &posted["content"]),
+        (&json!(post), &json!(ann.id), &json!("hello"))
+    );
     let liked = data("social.like.created").await;
-    assert_eq!((&liked["likeId"], &liked["userId"], &liked["postId"]), (&like["id"], &json!(eve.id), &json!(post)));
+    assert_eq!(
+        (&liked["likeId"], &liked["userId"], &liked["postId"]),
+        (&like["id"], &json!(eve.id), &json!(post))
+    );
     assert_eq!(data("social.like.deleted").await["likeId"], like["id"]);
     assert_eq!(data("social.follow.deleted").await["followId"], follow["id"]);
     assert!(data("post.deleted").await["deletedAt"].is_string());
@@ -110,11 +118,14 @@ fn letters(server: &RealServer, arguments: &[&str]) -> String {
     all.extend(arguments);
     let output = server.runs(&all);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("the server prints it")
 }
 
 fn listed(server: &RealServer) -> Vec<Value> {
-    letters(server, &["list", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    letters(server, &["list", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the server prints it"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +172,10 @@ async fn an_event_that_is_refused_three_times_is_a_dead_letter_that_can_be_sent_
     let sent = sink.wait_for("post.created", 11).await;
     assert_eq!(sent.last().unwrap()["data"]["content"], "three");
     let missing = server.runs(&["dead-letters", "show", "999999"]);
-    assert_eq!((missing.status.code(), String::from_utf8_lossy(&missing.stderr).lines().count()), (Some(1), 1));
+    assert_eq!(
+        (missing.status.code(), String::from_utf8_lossy(&missing.stderr).lines().count()),
+        (Some(1), 1)
+    );
 }
 
 async fn listed_until(server: &RealServer, count: usize) -> Vec<Value> {

@@ -17,19 +17,36 @@ async fn lines_are_json_with_the_ids_of_their_request_and_no_secrets() {
     let (ann, eve) = (server.person("ann").await, server.person("eve").await);
     eve.follows(&ann).await;
     let mut listening = eve.connects().await;
-    let refreshed = server.post("/auth/refresh", json!({"refresh_token": eve.refresh_token})).await.expect(200);
+    let refreshed =
+        server.post("/auth/refresh", json!({"refresh_token": eve.refresh_token})).await.expect(200);
     listening.says(json!({"type": "auth", "data": {"token": refreshed["token"]}})).await;
     listening.expect("authenticated").await;
     listening.says(json!({"type": "auth", "data": {"token": "frame-secret"}})).await;
     listening.expect("error").await;
     // Wrong ones are no less secret.
-    server.post("/auth/login", json!({"email": "ann@example.com", "password": "wrong-hunter2!"})).await.refused(401, "unauthorized");
-    server.post("/auth/login", json!({"email": "nobody@example.com", "password": PASSWORD})).await.refused(401, "unauthorized");
-    server.post("/auth/refresh", json!({"refresh_token": "refresh-secret"})).await.refused(401, "unauthorized");
+    server
+        .post("/auth/login", json!({"email": "ann@example.com", "password": "wrong-hunter2!"}))
+        .await
+        .refused(401, "unauthorized");
+    server
+        .post("/auth/login", json!({"email": "nobody@example.com", "password": PASSWORD}))
+        .await
+        .refused(401, "unauthorized");
+    server
+        .post("/auth/refresh", json!({"refresh_token": "refresh-secret"}))
+        .await
+        .refused(401, "unauthorized");
     upgrade(server.get("/ws?token=query-secret")).await.refused(401, "unauthorized");
     server.get("/timeline").bearer("bearer-secret").await.refused(401, "unauthorized");
-    server.get("/timeline").header("cookie", "roost_session=cookie-secret").await.refused(401, "unauthorized");
-    server.post("/auth/refresh", json!({"refresh_token": eve.refresh_token})).await.refused(401, "unauthorized");
+    server
+        .get("/timeline")
+        .header("cookie", "roost_session=cookie-secret")
+        .await
+        .refused(401, "unauthorized");
+    server
+        .post("/auth/refresh", json!({"refresh_token": eve.refresh_token}))
+        .await
+        .refused(401, "unauthorized");
     let traced = server.get("/health/live").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
     traced.header("x-request-id", "my-request").await.expect(200);
 
@@ -39,15 +56,28 @@ async fn lines_are_json_with_the_ids_of_their_request_and_no_secrets() {
     })
     .await;
     for secret in [
-        PASSWORD, "hunter2", "@example.com", "frame-secret", "refresh-secret", "query-secret", "bearer-secret",
-        "cookie-secret", &ann.token, &eve.token, &eve.refresh_token, refreshed["token"].as_str().unwrap(),
-        ann.token.rsplit('.').next().unwrap(), "argon2id$",
+        PASSWORD,
+        "hunter2",
+        "@example.com",
+        "frame-secret",
+        "refresh-secret",
+        "query-secret",
+        "bearer-secret",
+        "cookie-secret",
+        &ann.token,
+        &eve.token,
+        &eve.refresh_token,
+        refreshed["token"].as_str().unwrap(),
+        ann.token.rsplit('.').next().unwrap(),
+        "argon2id$",
     ] {
         let told = log.lines().find(|line| line.contains(secret));
         assert!(told.is_none(), "{secret} is in the log: {told:?}");
     }
-    let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
     assert!(lines.len() > 10);
     for line in &lines {
         assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");

@@ -10,7 +10,8 @@ use tokio_tungstenite::Connector;
 
 /// A certificate for this machine, written as an operator would.
 fn certify(folder: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .expect("a certificate");
     let pem = made.cert.pem();
     std::fs::write(folder.join("cert.pem"), &pem).expect("a file");
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
@@ -43,7 +44,8 @@ async fn https_and_wss_are_served_and_a_new_certificate_is_taken_up_on_sighup() 
     let folder = tempfile::tempdir().unwrap();
     let first = certify(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let mut server = RealServer::with(&[("ROOST_TLS_CERT", &path("cert.pem")), ("ROOST_TLS_KEY", &path("key.pem"))]);
+    let mut server =
+        RealServer::with(&[("ROOST_TLS_CERT", &path("cert.pem")), ("ROOST_TLS_KEY", &path("key.pem"))]);
     assert!(server.greeting.contains("https://127.0.0.1:"), "{}", server.greeting);
     server.reached_by(trusting(&first));
     let registered = server.register("ann").await;
@@ -55,7 +57,12 @@ async fn https_and_wss_are_served_and_a_new_certificate_is_taken_up_on_sighup() 
     let url = format!("{}?token={ann}", server.url("/ws").replacen("https", "wss", 1));
     let mut client = TestClient::open_with(&url, &[], Some(connector(&first))).await;
     client.begins().await;
-    let post = server.call("POST", "/posts").bearer(&ann).json(&serde_json::json!({"content": "sealed"})).await.expect(201);
+    let post = server
+        .call("POST", "/posts")
+        .bearer(&ann)
+        .json(&serde_json::json!({"content": "sealed"}))
+        .await
+        .expect(201);
     client.expect_post(post["id"].as_str().unwrap()).await;
     client.pings().await;
 
