@@ -5,9 +5,10 @@
 //! A connection is accepted in [`listener`] (under TLS by [`tls`]) and its requests go to the router of
 //! [`router`], which is the whole API on one page. On its way in a request is dressed ([`headers`]: its
 //! id, its span, its metrics), admitted ([`limits`], by the [`caller`] or the client's [`address`]) and
-//! taken apart ([`body`], [`query`], [`path`]; what is left unread is [`leftover`]'s); then one file a resource hands it to `service`:
-//! [`accounts`], [`posts`], [`social`], [`timeline`], [`health`]. Whatever is refused, and wherever, is a
-//! [`problem::Problem`]. [`openapi`] tells all of it to programs. [`live`] upgrades `/ws`.
+//! taken apart ([`body`], [`query`], [`path`]); what nobody read of it is read away by [`leftover`]. Then
+//! one file a resource hands it to `service`: [`accounts`], [`posts`], [`social`], [`timeline`],
+//! [`health`]. Whatever is refused, and wherever, is a [`problem::Problem`]. [`openapi`] tells all of it
+//! to programs. [`live`] upgrades `/ws`.
 //!
 //! **Invariant:** nothing here knows SQL or an actor; nothing behind here knows HTTP.
 

@@ -11,7 +11,7 @@ async fn passed(calls: Vec<Call>) -> usize {
     let calling: Vec<_> = calls.into_iter().map(|call| tokio::spawn(async move { call.await })).collect();
     let mut passed = 0;
     for call in calling {
-        let answer = call.await.unwrap();
+        let answer = call.await.expect("the call is made");
         if answer.status == 429 {
             answer.refused(429, "rate_limited");
         } else {

@@ -15,7 +15,7 @@ async fn people(app: &TestApp, prefix: &str, many: usize) -> Vec<Person> {
 }
 
 fn usernames(page: &Value) -> Vec<String> {
-    page["users"].as_array().unwrap().iter().map(|user| text(user, "username")).collect()
+    page["users"].as_array().expect("a list").iter().map(|user| text(user, "username")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

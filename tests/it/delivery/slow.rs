@@ -79,11 +79,11 @@ async fn batch(ann: &Person, fast: &mut TestClient) -> Vec<String> {
 
 /// Bytes in frames of posts that this system takes for a reader that does not read.
 async fn system_buffers() -> usize {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let rest = Rest::to(&format!("http://{}", listener.local_addr().unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let rest = Rest::to(&format!("http://{}", listener.local_addr().expect("an address")));
     let reader = RawSocket::connect_with(&rest, ROOM).await;
-    let (mut writer, _) = listener.accept().unwrap();
-    writer.set_nonblocking(true).unwrap();
+    let (mut writer, _) = listener.accept().expect("the reader");
+    writer.set_nonblocking(true).expect("a socket");
     let mut taken = 0;
     while let Ok(written) = writer.write(&[0; FRAME]) {
         taken += written;
@@ -93,6 +93,6 @@ async fn system_buffers() -> usize {
 }
 
 fn field(payload: &[u8], name: &str) -> String {
-    let frame: Value = serde_json::from_slice(payload).unwrap();
-    frame[name].as_str().unwrap().to_owned()
+    let frame: Value = serde_json::from_slice(payload).expect("JSON");
+    frame[name].as_str().expect("text").to_owned()
 }

@@ -19,7 +19,8 @@ pub struct TestApp {
     rest: Rest,
     pub barriers: Barriers,
     config: Config,
-    data: TempDir,
+    /// Goes with the server.
+    _data: TempDir,
     running: Option<Running>,
 }
 
@@ -52,7 +53,7 @@ impl TestApp {
             rest: Rest::to(&format!("{scheme}://nowhere")),
             barriers: Barriers::default(),
             config,
-            data,
+            _data: data,
             running: None,
         };
         app.run().await;
@@ -75,15 +76,6 @@ impl TestApp {
     /// Its actors.
     pub fn node(&self) -> &NodeHandle {
         &self.running.as_ref().expect("it runs").node
-    }
-
-    pub fn data_dir(&self) -> &std::path::Path {
-        &self.config.data_dir
-    }
-
-    /// A folder beside the data, for files of the test.
-    pub fn folder(&self) -> &std::path::Path {
-        self.data.path()
     }
 
     /// An orderly stop.

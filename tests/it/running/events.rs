@@ -118,11 +118,14 @@ fn letters(server: &RealServer, arguments: &[&str]) -> String {
     all.extend(arguments);
     let output = server.runs(&all);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("the server prints it")
 }
 
 fn listed(server: &RealServer) -> Vec<Value> {
-    letters(server, &["list", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    letters(server, &["list", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the server prints it"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
