@@ -3,14 +3,16 @@
 use super::migrations;
 use crate::model::cursor::StoreName;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `Rost`: tells our files from other SQLite databases.
 const APPLICATION_ID: i64 = 0x526F_7374;
+/// How every database of SQLite's begins.
+const MAGIC: &[u8] = b"SQLite format 3\0";
 /// How long a connection waits for another process that holds a lock (an operator with a shell).
 const BUSY: Duration = Duration::from_secs(2);
 /// Statements that a connection keeps prepared.
@@ -127,6 +129,12 @@ fn recognise(file: &Path) -> Result<Found, OpenError> {
             return Err(OpenError::Unwritable { file: file.to_owned(), why: error.to_string() });
         }
     }
+    // SQLite takes a file that is shorter than any database for an empty one.
+    match begins_like_a_database(file) {
+        Ok(true) => {}
+        Ok(false) => return Err(OpenError::NotOurs { file: file.to_owned() }),
+        Err(error) => return Err(OpenError::Unwritable { file: file.to_owned(), why: error.to_string() }),
+    }
     let told = |error: rusqlite::Error| told(file, &error);
     let connection = look_at(file).map_err(told)?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(told);
@@ -142,6 +150,13 @@ fn recognise(file: &Path) -> Result<Found, OpenError> {
         (APPLICATION_ID, version) if version > 0 => Ok(Found::Ours { version }),
         _ => Err(OpenError::NotOurs { file: file.to_owned() }),
     }
+}
+
+/// Whether it is empty, or begins as SQLite's files do.
+fn begins_like_a_database(file: &Path) -> std::io::Result<bool> {
+    let mut beginning = Vec::new();
+    File::open(file)?.take(MAGIC.len() as u64).read_to_end(&mut beginning)?;
+    Ok(beginning.is_empty() || beginning == MAGIC)
 }
 
 /// Opens the file for a look. To read one whose log is not there SQLite would make one, and leave it;

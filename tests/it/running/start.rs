@@ -87,11 +87,17 @@ async fn a_database_of_a_newer_version_or_none_at_all_is_refused_and_left_as_it_
     let other = RealServer::prepare(&[]);
     std::fs::create_dir(other.data_dir()).unwrap();
     let file = other.data_dir().join("roost.db");
-    std::fs::write(
-        &file,
-        "this is a letter to my grandmother, and by no means a database of anything\n".repeat(99),
-    )
-    .unwrap();
+    let letter = "this is a letter to my grandmother, and by no means a database of anything\n";
+    for nonsense in [letter.repeat(99), letter.to_owned(), "?".to_owned()] {
+        std::fs::write(&file, &nonsense).unwrap();
+        let (line, status) = refusal(&other.runs(&[]));
+        assert!(line.contains("roost.db") && status == 1, "{line}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), nonsense);
+    }
+
+    // A database of somebody else's.
+    std::fs::remove_file(&file).unwrap();
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE birds (name TEXT)").unwrap();
     let before = std::fs::read(&file).unwrap();
     let (line, status) = refusal(&other.runs(&[]));
     assert!(line.contains("roost.db") && status == 1, "{line}");
