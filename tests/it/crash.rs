@@ -16,7 +16,8 @@ use futures_util::future::join_all;
 use listener::{Answered, Listener};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use writer::Writer;
 
@@ -58,6 +59,26 @@ async fn killed_at_any_instant_it_loses_nothing_that_it_answered() {
     join_all(writers.iter().map(everything_answered_is_there_and_nothing_else)).await;
     server.kill();
     store::is_whole(&server.data_dir());
+}
+
+#[test]
+fn killed_while_it_starts_for_the_first_time_it_starts_again() {
+    let rounds = variable("ROOST_TEST_ROUNDS", 20);
+    let mut dice = Dice::thrown("first start");
+    // From nothing to all files made takes about as long as a start.
+    let began = Instant::now();
+    let mut server = RealServer::prepare(&[]);
+    server.spawn();
+    let start = usize::try_from(began.elapsed().as_micros()).expect("a short time");
+    for _ in 0..rounds {
+        server = RealServer::prepare(&[]);
+        let mut child =
+            server.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        std::thread::sleep(Duration::from_micros(dice.below(start) as u64));
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        server.spawn();
+    }
 }
 
 /// Three who write, one of whom listens too, and three who listen: to all of them, and to two.
