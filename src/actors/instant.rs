@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub enum Instant {
     /// An author's entry is durable, no relay has it.
     Committed(UserId),
+    /// A relay has taken an author's entry, no follower has it.
+    Carried(UserId),
     /// A session is about to stand in the relays' index.
     Entering(UserId),
     /// A session stands in the index and has not read what it missed.

@@ -7,6 +7,7 @@
 //! resume, and the entries that it had not passed on still hold the mark back.
 
 use super::index::Index;
+use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
 use super::watermark::Watermark;
 use crate::model::cursor::{Cursor, Seq, StoreName};
@@ -91,6 +92,8 @@ pub struct RelayArguments {
     pub watermark: Arc<Watermark>,
     /// The store that cursors name.
     pub store: StoreName,
+    /// Where tests listen.
+    pub instants: Instants,
 }
 
 /// What a relay knows.
@@ -214,10 +217,11 @@ impl RelayState {
 
     /// Puts one entry into every follower's outbox; answers those that are still to be written.
     async fn push(&mut self, entry: &Entry, write: bool) -> Vec<Arc<Outbox>> {
-        let RelayArguments { watermark, store, .. } = &self.arguments;
+        let RelayArguments { watermark, store, instants, .. } = &self.arguments;
         let (seq, author) = (entry.seq, entry.author());
         // Whoever found an entry unfinished brings it again; the first time counts.
         let Some(since) = watermark.carry(seq) else { return Vec::new() };
+        instants.pass(Instant::Carried(author)).await;
         let cursor = Cursor { store: *store, seq: watermark.mark_after(seq) };
         let frame = encode(entry, cursor);
         let mut delivered = 0;

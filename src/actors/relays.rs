@@ -1,5 +1,6 @@
 //! The node's relays as others see them: which one has an author, and how it is told.
 
+use super::instant::Instants;
 use super::outbox::Outbox;
 use super::relay::{Inflow, Relay, RelayArguments, RelayMsg};
 use super::watermark::Watermark;
@@ -26,6 +27,7 @@ pub struct Relays {
     seats: Vec<Seat>,
     watermark: Arc<Watermark>,
     store: StoreName,
+    instants: Instants,
     follows: AtomicU64,
 }
 
@@ -46,9 +48,9 @@ pub struct ExpectedFollow {
 impl Relays {
     /// Seats for relays; [`Self::start`] fills them.
     #[must_use]
-    pub fn new(watermark: Arc<Watermark>, store: StoreName) -> Self {
+    pub fn new(watermark: Arc<Watermark>, store: StoreName, instants: Instants) -> Self {
         let seats = (0..RELAYS).map(|_| Seat { inflow: Arc::default(), actor: RwLock::new(None) }).collect();
-        Self { seats, watermark, store, follows: AtomicU64::new(0) }
+        Self { seats, watermark, store, instants, follows: AtomicU64::new(0) }
     }
 
     /// How many there are.
@@ -66,6 +68,7 @@ impl Relays {
             inflow: self.seats[seat].inflow.clone(),
             watermark: self.watermark.clone(),
             store: self.store,
+            instants: self.instants.clone(),
         };
         let (actor, _) = Actor::spawn_linked(None, Relay, arguments, supervisor).await?;
         *self.seats[seat].actor.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);

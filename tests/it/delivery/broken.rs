@@ -68,6 +68,29 @@ async fn what_an_author_left_half_way_arrives_though_it_never_posts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_panics_sends_everybody_to_resume_and_loses_nothing() {
+    let app = TestApp::start().await;
+    let (ann, eve) = author_and_follower(&app).await;
+    let mut listening = eve.connects().await;
+    let before = ann.posts("before").await;
+    listening.expect_post(&before).await;
+    app.barriers.panic(Instant::Carried(of(&ann)));
+    // It is durable, so it is answered; the relay that had taken it is gone.
+    let taken = ann.posts("taken").await;
+    assert_eq!(listening.closed().await, 1011);
+    let mut resumed = eve.resumes(&listening.cursor).await;
+    resumed.expect_post(&taken).await;
+    // The new relay carries, and once it was brought again, nothing holds the cursors back.
+    until("it has arrived", async || (app.node().watermark.depth().0 == 0).then_some(())).await;
+    let after = ann.posts("after").await;
+    resumed.expect_post(&after).await;
+    let mut again = eve.resumes(&resumed.cut()).await;
+    let last = ann.posts("last").await;
+    again.expect_post(&last).await;
+    assert_eq!(eve.timeline().await, [last, after, taken, before]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_under_way_when_the_server_stopped_arrives_after_its_start() {
     let mut app = TestApp::start().await;
     let (ann, eve) = author_and_follower(&app).await;
