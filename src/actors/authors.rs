@@ -107,7 +107,7 @@ impl Authors {
         });
     }
 
-    /// An actor ended: if it was an author, the next post makes it anew.
+    /// An author ended by itself: its next post makes it anew.
     pub fn ended(&self, cell: &ActorCell) {
         self.lock()
             .retain(|_, active| active.actor.get().is_none_or(|actor| actor.get_id() != cell.get_id()));

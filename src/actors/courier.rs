@@ -20,8 +20,6 @@ use tokio::task::JoinHandle;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
-/// After which an entry on its way is brought again.
-const PATIENCE: Duration = Duration::from_millis(700);
 /// Events that are sent at once.
 const SENDING: usize = 32;
 /// How often an event is tried, and how long it waits before the second and the third time.
@@ -87,7 +85,7 @@ impl Actor for Courier {
 
 impl CourierState {
     async fn redrive(&self) {
-        for author in self.arguments.watermark.stalled(PATIENCE) {
+        for author in self.arguments.watermark.stalled() {
             if let Err(error) = self.arguments.authors.redrive(author).await {
                 tracing::warn!(%author, %error, "unfinished entries of {author} wait: {error}");
             }

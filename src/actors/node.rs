@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Between two looks at what is idle, and at what the metrics show.
 const TICK: Duration = Duration::from_secs(5);
+/// How long clients that were sent away may take to go.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Ticks between two sweeps of what has expired.
 const SWEEP_EVERY: u64 = 12;
 
@@ -121,6 +123,8 @@ impl NodeHandle {
     pub async fn drain(&self, span: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         self.roster.send_away(span).await;
+        // Under TLS a close frame is written by the connection's task, which needs a moment.
+        let _ = tokio::time::timeout(FAREWELL, self.roster.emptied()).await;
     }
 
     /// Ends every actor.
@@ -216,15 +220,14 @@ impl Actor for Node {
         let family = &state.family;
         if let Some(seat) = family.relays.seat_of(&cell) {
             tracing::error!(?error, "a relay ended; its sessions come again");
+            family.arguments.watermark.drop_carried();
             family.relays.start(seat, myself.get_cell()).await?;
             family.roster.close_all(Close::Internal);
         } else if cell.get_id() == state.courier.get_id() {
             tracing::error!(?error, "the courier ended; another begins");
             state.courier = family.start_courier(myself.get_cell()).await?;
-        } else {
-            if let Some(error) = error {
-                tracing::error!(%error, "an author ended; its next post makes it again: {error}");
-            }
+        } else if let Some(error) = error {
+            tracing::error!(%error, "an author ended; its next post makes it again: {error}");
             family.authors.ended(&cell);
         }
         Ok(())

@@ -217,7 +217,7 @@ impl RelayState {
         let RelayArguments { watermark, store, .. } = &self.arguments;
         let (seq, author) = (entry.seq, entry.author());
         // Whoever found an entry unfinished brings it again; the first time counts.
-        let Some(since) = watermark.moving_since(seq) else { return Vec::new() };
+        let Some(since) = watermark.carry(seq) else { return Vec::new() };
         let cursor = Cursor { store: *store, seq: watermark.mark_after(seq) };
         let frame = encode(entry, cursor);
         let mut delivered = 0;

@@ -7,11 +7,14 @@ use crate::model::id::{ConnectionId, LoginId, UserId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// All connections. Its mutex is a std one: nothing awaits under it.
 #[derive(Default)]
 pub struct Roster {
     users: Mutex<HashMap<UserId, Vec<Seat>>>,
+    /// Told when the last one has gone.
+    empty: Notify,
 }
 
 struct Seat {
@@ -47,6 +50,9 @@ impl Roster {
             if seats.is_empty() {
                 users.remove(&user);
             }
+            if users.is_empty() {
+                self.empty.notify_waiters();
+            }
         }
     }
 
@@ -67,6 +73,16 @@ impl Roster {
             .get(&user)
             .map(|seats| seats.iter().map(|seat| seat.connection).collect())
             .unwrap_or_default()
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        let mut told = std::pin::pin!(self.empty.notified());
+        // Registered before it looks, so that it cannot miss the last one.
+        told.as_mut().enable();
+        if !self.lock().is_empty() {
+            told.await;
+        }
     }
 
     /// How many connections there are.

@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// After which an entry that no relay has is brought again, and at most after which.
+const PATIENCE: Duration = Duration::from_millis(700);
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The entries on their way, and what follows from them.
 ///
 /// Its mutex is a std one: nothing awaits under it, and each hold is a few map operations.
@@ -32,6 +36,11 @@ struct State {
 struct Moving {
     author: UserId,
     since: Instant,
+    /// When it is to be brought again, and how long to wait after that.
+    again_at: Instant,
+    patience: Duration,
+    /// A relay has it.
+    carried: bool,
     /// Its 201 or 204 may be on its way to the client.
     answered: bool,
     /// How many still hold it: the relay, and each follow under way that may have to show it.
@@ -95,9 +104,21 @@ impl Watermark {
         }
     }
 
-    /// Since when an entry is on its way; none once it has arrived.
-    pub fn moving_since(&self, seq: Seq) -> Option<Instant> {
-        self.lock().moving.get(&seq).map(|moving| moving.since)
+    /// A relay takes an entry: answers since when it is on its way, and `None` where it need not be
+    /// carried, for it has arrived or was brought twice.
+    pub fn carry(&self, seq: Seq) -> Option<Instant> {
+        let mut state = self.lock();
+        let moving = state.moving.get_mut(&seq).filter(|moving| !moving.carried)?;
+        moving.carried = true;
+        Some(moving.since)
+    }
+
+    /// A relay ended: whatever has not arrived is to be brought again, and nothing of the old one holds it.
+    pub fn drop_carried(&self) {
+        for moving in self.lock().moving.values_mut() {
+            moving.carried = false;
+            moving.holds = 1;
+        }
     }
 
     /// One more holds the entry back.
@@ -119,21 +140,24 @@ impl Watermark {
         }
     }
 
-    /// An author's entries that are on their way, in order.
+    /// An author's entries that no relay has, in order.
     pub fn moving_of(&self, author: UserId) -> Vec<Seq> {
         let state = self.lock();
-        state.moving.iter().filter(|(_, moving)| moving.author == author).map(|(seq, _)| *seq).collect()
+        let of_author = |moving: &Moving| moving.author == author && !moving.carried;
+        state.moving.iter().filter(|(_, moving)| of_author(moving)).map(|(seq, _)| *seq).collect()
     }
 
-    /// Authors with an entry that is on its way for longer than `patience`.
-    pub fn stalled(&self, patience: Duration) -> Vec<UserId> {
-        let mut authors: Vec<UserId> = self
-            .lock()
-            .moving
-            .values()
-            .filter(|moving| moving.since.elapsed() > patience)
-            .map(|moving| moving.author)
-            .collect();
+    /// Authors with an entry that no relay has and that is to be brought again: 0.7 s after it set out,
+    /// then after twice as long each time, 30 s at most.
+    pub fn stalled(&self) -> Vec<UserId> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut authors = Vec::new();
+        for moving in state.moving.values_mut().filter(|moving| !moving.carried && moving.again_at <= now) {
+            moving.patience = (moving.patience * 2).min(MOST_PATIENCE);
+            moving.again_at = now + moving.patience;
+            authors.push(moving.author);
+        }
         authors.sort_unstable();
         authors.dedup();
         authors
@@ -173,7 +197,16 @@ impl EntryObserver for Watermark {
     fn entering(&self, seq: Seq, author: UserId) {
         let mut state = self.lock();
         state.head = state.head.max(seq);
-        let moving = Moving { author, since: Instant::now(), answered: false, holds: 1 };
+        let now = Instant::now();
+        let moving = Moving {
+            author,
+            since: now,
+            again_at: now + PATIENCE,
+            patience: PATIENCE,
+            carried: false,
+            answered: false,
+            holds: 1,
+        };
         state.moving.insert(seq, moving);
     }
 
@@ -229,6 +262,20 @@ mod tests {
         assert!(watermark.take_arrived().is_empty());
         watermark.release(Seq(1));
         assert_eq!(watermark.take_arrived(), [Seq(1)]);
+    }
+
+    #[test]
+    fn an_entry_is_carried_once_unless_its_relay_ends() {
+        let watermark = moving(&[1]);
+        assert!(watermark.carry(Seq(1)).is_some());
+        watermark.hold(Seq(1));
+        watermark.release(Seq(1));
+        assert!(watermark.carry(Seq(1)).is_none(), "a follow holds it, it was carried");
+        watermark.drop_carried();
+        assert!(watermark.carry(Seq(1)).is_some());
+        watermark.release(Seq(1));
+        assert_eq!(watermark.mark(), Seq(1));
+        assert!(watermark.carry(Seq(1)).is_none(), "it has arrived");
     }
 
     #[test]

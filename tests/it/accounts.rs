@@ -8,6 +8,7 @@ use crate::harness::app::TestApp;
 use crate::harness::person::PASSWORD;
 use crate::harness::rest::{Answer, names, text};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 fn is_v7(id: &Value) -> bool {
     id.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).is_some_and(|id| id.get_version_num() == 7)
@@ -130,19 +131,22 @@ async fn an_unknown_email_and_a_wrong_password_get_the_same_words() {
 async fn a_login_of_nobody_takes_about_as_long_as_a_wrong_password() {
     let app = TestApp::start().await;
     app.person("ada").await;
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..5 {
-        for (email, times) in ["ada@example.com", "nobody@example.com"].into_iter().zip(&mut times) {
-            let began = std::time::Instant::now();
+    // The least that each has taken: what else the machine does makes it only longer. Hashing is some
+    // hundred times all the rest, so the two are alike, or will never be.
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..60 {
+        for (email, least) in ["ada@example.com", "nobody@example.com"].into_iter().zip(&mut least) {
+            let began = Instant::now();
             let body = json!({"email": email, "password": "wrong-password-1"});
             app.post("/auth/login", body).await.refused(401, "unauthorized");
-            times.push(began.elapsed());
+            *least = began.elapsed().min(*least);
+        }
+        let [known, nobody] = least;
+        if nobody > known / 2 && known > nobody / 2 {
+            return;
         }
     }
-    // The fastest of each: what it takes at least. Hashing is some hundred times all the rest.
-    let [known, nobody] = times.map(|times| times.into_iter().min().unwrap());
-    assert!(nobody > known / 3, "nobody {nobody:?}, wrong password {known:?}");
-    assert!(known > nobody / 3, "nobody {nobody:?}, wrong password {known:?}");
+    panic!("a wrong password takes {:?}, nobody {:?}", least[0], least[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,10 +2,11 @@
 
 use super::barrier::Barriers;
 use super::rest::Rest;
-use super::soon;
+use super::{soon, until};
 use roost::actors::node::NodeHandle;
-use roost::app::App;
+use roost::app::{App, StartError};
 use roost::config::{Config, Limit};
+use roost::data_dir::DataDirError;
 use std::net::TcpListener;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -61,8 +62,16 @@ impl TestApp {
     }
 
     async fn run(&mut self) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let started = App::start(self.config.clone(), listener, self.barriers.instants()).await;
+        // A child that another test starts has all files of this process open, the lock of a folder that
+        // was just given up among them, until it becomes its program.
+        let started = until("the data folder is free", async || {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            match App::start(self.config.clone(), listener, self.barriers.instants()).await {
+                Err(StartError::DataDir(DataDirError::InUse { .. })) => None,
+                started => Some(started),
+            }
+        })
+        .await;
         let app = started.expect("it starts");
         self.rest.moved_to(&app.url());
         let node = app.node();

@@ -67,15 +67,17 @@ async fn silence_is_closed_with_4408_though_pongs_come_and_pings_keep_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_token_closes_with_4401_unless_it_was_renewed() {
-    let app = TestApp::with(|config| config.access_token = 3 * SECOND).await;
+    let app = TestApp::with(|config| config.access_token = 5 * SECOND).await;
     let eve = app.person("eve").await;
     let (mut expiring, mut renewed) = (eve.connects().await, eve.connects().await);
     let renewing = tokio::spawn({
         let eve = eve.clone();
         async move {
-            tokio::time::sleep(SECOND).await;
-            let token = eve.again().await.token;
-            renewed.says(json!({"type": "auth", "data": {"token": token}})).await;
+            // Not to wait for anything: the newer token must end visibly later.
+            tokio::time::sleep(2 * SECOND).await;
+            let body = json!({"refresh_token": eve.refresh_token});
+            let refreshed = eve.rest.post("/auth/refresh", body).await.expect(200);
+            renewed.says(json!({"type": "auth", "data": {"token": refreshed["token"]}})).await;
             text(&renewed.expect("authenticated").await, "expires_at");
             renewed
         }
