@@ -17,8 +17,8 @@ use tokio::runtime::Runtime;
 
 /// After so many of the first, all that is kept for good (caches, pools) is there.
 const WARMING_UP: usize = 4;
-/// So much more memory may be taken afterwards, in KiB: less than 1 KiB for each of 10,000.
-const GROWTH: u64 = 8 * 1024;
+/// So much more memory may be taken by 10,000, in KiB: less than half a KiB by each.
+const GROWTH: u64 = 4 * 1024;
 
 /// A server with a person, and others to name.
 struct Target {
