@@ -1,14 +1,16 @@
 //! The composition root: the only file that names every concrete type.
 
+mod health;
+
 use crate::actors::instant::Instants;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
 use crate::actors::roster::Roster;
 use crate::actors::session::SessionWorld;
 use crate::actors::watermark::Watermark;
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::events::sink::{Sink, SinkError};
-use crate::http::health::{HealthSource, metrics_router};
+use crate::http::health::metrics_router;
 use crate::http::listener::Listener;
 use crate::http::live::Live;
 use crate::http::live::socket::Bounds;
@@ -31,10 +33,10 @@ use crate::storage::circuit::CircuitState;
 use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
 use crate::storage::sqlite::{OpenError, Options, Store};
 use crate::storage::volatile::{Limits, Revocations, TimelineCache};
-use crate::storage::{Jobs, StorageError, Upkeep};
+use crate::storage::{Jobs, Upkeep};
 use crate::telemetry::{Metrics, metric};
+use health::Health;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::{Value, json};
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -409,52 +411,5 @@ fn authenticate(account: Arc<Account>) -> Box<crate::actors::session::Authentica
 impl LiveLogins for Roster {
     fn end_login(&self, login: LoginId) {
         Self::end_login(self, login);
-    }
-}
-
-/// How the node is, for probes.
-struct Health {
-    node: Arc<NodeHandle>,
-    store: Store,
-    name: String,
-    role: Role,
-}
-
-impl HealthSource for Health {
-    fn ready(&self) -> Result<(), &'static str> {
-        let (writes, _) = self.store.circuits();
-        match (self.node.is_draining(), writes) {
-            (true, _) => Err("the node is leaving"),
-            (_, CircuitState::Open) => Err("the store cannot be written"),
-            _ => Ok(()),
-        }
-    }
-
-    fn report(&self) -> Value {
-        let (writes, reads) = self.store.circuits();
-        let store = match (writes, reads) {
-            (CircuitState::Closed, CircuitState::Closed) => "ok",
-            (_, CircuitState::Closed) => "degraded",
-            _ => "unavailable",
-        };
-        json!({
-            "status": store,
-            "draining": self.node.is_draining(),
-            "dependencies": {"store": {
-                "state": store,
-                "circuit": writes.name(),
-                "read_circuit": reads.name(),
-            }},
-            "actors": self.node.census(),
-            "node": self.name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "role": self.role.name(),
-        })
-    }
-}
-
-impl From<StorageError> for StartError {
-    fn from(error: StorageError) -> Self {
-        Self::Node(error.into())
     }
 }
