@@ -43,11 +43,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Calls that may read the store at once.
 const READERS: usize = 4;
+/// Sessions that may read what they missed at once; well below what may wait for a reader.
+const BEGINNINGS: usize = 64;
 /// How long requests under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 /// Files that the process itself needs: the store's, its logs', those of outgoing calls.
@@ -165,6 +167,7 @@ impl App {
             heartbeat: config.heartbeat,
             idle_timeout: config.idle_timeout,
             connections: config.limit_connections.or_max() as usize,
+            beginnings: Semaphore::new(BEGINNINGS),
             instants: instants.clone(),
         });
         let services = services(&config, &node, &shared, volatile, account, instants);
@@ -293,6 +296,10 @@ async fn tend(metrics: PrometheusHandle, store: Store) {
         for (dependency, circuit) in [("store_writes", writes), ("store_reads", reads)] {
             let open = f64::from(u8::from(circuit != CircuitState::Closed));
             metrics::gauge!(metric::CIRCUIT_OPEN, "dependency" => dependency).set(open);
+        }
+        if (writes, reads) != (CircuitState::Closed, CircuitState::Closed) {
+            // Where nobody else asks, nobody would find out that it mended; what it says shows in the circuit.
+            let _ = store.check().await;
         }
         tokio::time::sleep(METRICS_UPKEEP).await;
         metrics.run_upkeep();

@@ -176,8 +176,9 @@ impl AuthorArguments {
         let entries = posts.entries(moving.clone()).await?;
         // A post that was deleted since is told by its deletion alone.
         let gone = |seq: &Seq| !entries.iter().any(|entry| entry.seq == *seq);
-        moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.release(*seq));
-        for entry in entries {
+        moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.forget(*seq, *author));
+        // A number whose commit failed may be another author's by now.
+        for entry in entries.into_iter().filter(|entry| entry.author() == *author) {
             relays.carry(entry).await;
         }
         Ok(())

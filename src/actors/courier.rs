@@ -1,7 +1,7 @@
 //! `Courier`: does again what did not finish, and sends what is to be sent.
 //!
 //! One a node, supervised by the `Node`, which starts it anew when it ends; it keeps nothing of its own.
-//! Entries that are on their way for over a second are brought again by their authors, until they
+//! Entries that no relay was handed are brought again, first after 0.7 s, by their authors, until they
 //! arrive; deliveries that are done are marked so in groups; events are sent to their sink, tried three
 //! times and then buried. Its mailbox holds one tick, the next being set when one is done.
 

@@ -85,6 +85,11 @@ impl Index {
         self.members.get(*number).map(|member| &member.outbox)
     }
 
+    /// Whether anybody here follows an author.
+    pub fn is_followed(&self, author: UserId) -> bool {
+        self.authors.contains_key(&author)
+    }
+
     /// Those to whom an author's entry goes.
     pub fn followers(&mut self, author: UserId, seq: Seq, mark: Seq) -> Followers<'_> {
         let number = self.authors.get(&author).copied();

@@ -122,7 +122,10 @@ impl NodeHandle {
     /// nobody is connected.
     pub async fn drain(&self, span: Duration) {
         self.draining.store(true, Ordering::Relaxed);
-        self.roster.send_away(span).await;
+        tokio::select! {
+            () = self.roster.send_away(span) => {}
+            () = self.roster.emptied() => {}
+        }
         // Under TLS a close frame is written by the connection's task, which needs a moment.
         let _ = tokio::time::timeout(FAREWELL, self.roster.emptied()).await;
     }
@@ -220,9 +223,10 @@ impl Actor for Node {
         let family = &state.family;
         if let Some(seat) = family.relays.seat_of(&cell) {
             tracing::error!(?error, "a relay ended; its sessions come again");
+            // First, so that no session hears a mark that forgets what the relay had.
+            family.roster.close_all(Close::Internal);
             family.arguments.watermark.drop_carried();
             family.relays.start(seat, myself.get_cell()).await?;
-            family.roster.close_all(Close::Internal);
         } else if cell.get_id() == state.courier.get_id() {
             tracing::error!(?error, "the courier ended; another begins");
             state.courier = family.start_courier(myself.get_cell()).await?;

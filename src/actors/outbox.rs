@@ -165,6 +165,16 @@ impl Outbox {
         }
     }
 
+    /// Waits until it is told to close; for ever where it was told before.
+    pub async fn begins_to_close(&self) {
+        if self.closing().is_some() {
+            std::future::pending::<()>().await;
+        }
+        while self.closing().is_none() {
+            self.wake.notified().await;
+        }
+    }
+
     /// Writes what waits, as far as the bare socket takes it.
     pub fn drain(&self) -> Drained {
         let mut state = self.lock();

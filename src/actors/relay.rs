@@ -17,6 +17,7 @@ use crate::storage::{Entry, EntryChange};
 use crate::telemetry::metric;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,6 +31,8 @@ const YIELD_AFTER: usize = 256;
 /// The entries on their way to one relay: bounded, and outliving it.
 pub struct Inflow {
     waiting: Mutex<VecDeque<(Entry, OwnedSemaphorePermit)>>,
+    /// A [`RelayMsg::Carry`] is in the mailbox: one is enough.
+    called: AtomicBool,
     room: Arc<Semaphore>,
 }
 
@@ -113,17 +116,29 @@ struct Expected {
 
 impl Default for Inflow {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), room: Arc::new(Semaphore::new(QUEUE)) }
+        Self {
+            waiting: Mutex::default(),
+            called: AtomicBool::new(false),
+            room: Arc::new(Semaphore::new(QUEUE)),
+        }
     }
 }
 
 impl Inflow {
-    /// Puts an entry at the end, waiting for room. The relay then needs a [`RelayMsg::Carry`].
-    pub async fn put(&self, entry: Entry) {
+    /// Waits for room for one entry.
+    pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
-        if let Ok(permit) = self.room.clone().acquire_owned().await {
-            self.lock().push_back((entry, permit));
-        }
+        self.room.clone().acquire_owned().await.ok()
+    }
+
+    /// Puts an entry at the end.
+    pub fn put(&self, entry: Entry, room: OwnedSemaphorePermit) {
+        self.lock().push_back((entry, room));
+    }
+
+    /// Whether the relay needs a [`RelayMsg::Carry`], which the caller then sends.
+    pub fn calls(&self) -> bool {
+        self.waiting() > 0 && !self.called.swap(true, Ordering::AcqRel)
     }
 
     /// How many wait.
@@ -152,7 +167,8 @@ impl Actor for Relay {
         myself: ActorRef<RelayMsg>,
         arguments: RelayArguments,
     ) -> Result<RelayState, ActorProcessingErr> {
-        // What waited for a relay that ended is carried by this one.
+        // What waited for a relay that ended is carried by this one; what called for that one did not arrive.
+        arguments.inflow.called.store(true, Ordering::Release);
         myself.send_message(RelayMsg::Carry)?;
         Ok(RelayState { arguments, index: Index::default(), expected: Vec::new() })
     }
@@ -165,8 +181,10 @@ impl Actor for Relay {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RelayMsg::Carry => {
+                // Before the round: what comes during it calls again.
+                state.arguments.inflow.called.store(false, Ordering::Release);
                 state.carry().await;
-                if state.arguments.inflow.waiting() > 0 {
+                if state.arguments.inflow.calls() {
                     myself.send_message(RelayMsg::Carry)?;
                 }
             }
@@ -222,6 +240,11 @@ impl RelayState {
         // Whoever found an entry unfinished brings it again; the first time counts.
         let Some(since) = watermark.carry(seq) else { return Vec::new() };
         instants.pass(Instant::Carried(author)).await;
+        let expected = self.expected.iter().any(|expected| expected.author == author);
+        if !expected && !self.index.is_followed(author) {
+            watermark.release(seq);
+            return Vec::new();
+        }
         let cursor = Cursor { store: *store, seq: watermark.mark_after(seq) };
         let frame = encode(entry, cursor);
         let mut delivered = 0;

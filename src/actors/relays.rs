@@ -89,9 +89,16 @@ impl Relays {
     /// if its author ends; should the relay end first, the entry waits for the next one.
     pub async fn carry(&self, entry: Entry) {
         let seat = self.seat(entry.author());
-        seat.inflow.put(entry).await;
-        // A relay that is gone finds the entry when it is started anew.
-        let _ = seat.send(RelayMsg::Carry);
+        let Some(room) = seat.inflow.room().await else { return };
+        // Brought again while it waited here: once is enough.
+        if !self.watermark.queue(entry.seq) {
+            return;
+        }
+        seat.inflow.put(entry, room);
+        if seat.inflow.calls() {
+            // A relay that is gone finds the entry when it is started anew.
+            let _ = seat.send(RelayMsg::Carry);
+        }
     }
 
     /// A connection begins to get what these authors do. `followees`: each with the entry after which

@@ -29,6 +29,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Frames that were not understood, in a row, after which a connection closes.
 const BAD_FRAMES: u32 = 10;
@@ -61,6 +62,8 @@ pub struct SessionWorld {
     pub idle_timeout: Duration,
     /// Connections a user may hold.
     pub connections: usize,
+    /// How many may begin at once: thousands come back together, and each reads the store.
+    pub beginnings: Semaphore,
     /// Where tests listen.
     pub instants: Instants,
 }
@@ -161,6 +164,7 @@ impl SessionState {
         let SessionWorld { timelines, instants, .. } = &*self.world;
         let user = self.caller.user;
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
+        let place = self.world.beginnings.acquire().await;
         self.enter().await?;
         instants.pass(Instant::Entered(user)).await;
 
@@ -169,6 +173,7 @@ impl SessionState {
             Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
             entries => (entries, None),
         };
+        drop(place);
         instants.pass(Instant::Read(user)).await;
 
         // Until the replay is whole, its frames carry the cursor that the client came with.
@@ -182,11 +187,8 @@ impl SessionState {
         }
         let (mut entries, floor) = match missed {
             Missed::Entries { entries, through } => (entries, through),
-            // Behind the mark lies what is on its way now; more than can be replayed never is.
-            Missed::Lost(loss) => {
-                self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
-                (Vec::new(), start.mark)
-            }
+            // More is on its way than can be replayed: the client has been told to read its timeline.
+            Missed::Lost(_) => (Vec::new(), start.mark),
         };
         if cursor.is_none() {
             entries.retain(|entry| start.is_new(entry.seq));

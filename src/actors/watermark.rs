@@ -39,7 +39,9 @@ struct Moving {
     /// When it is to be brought again, and how long to wait after that.
     again_at: Instant,
     patience: Duration,
-    /// A relay has it.
+    /// It waits for its relay, or was taken by it.
+    queued: bool,
+    /// Its relay has taken it.
     carried: bool,
     /// Its 201 or 204 may be on its way to the client.
     answered: bool,
@@ -104,6 +106,13 @@ impl Watermark {
         }
     }
 
+    /// An entry is to wait for its relay: answers whether it should, for it moves and does not wait yet.
+    pub fn queue(&self, seq: Seq) -> bool {
+        let mut state = self.lock();
+        let waits = state.moving.get_mut(&seq).filter(|moving| !moving.queued);
+        waits.map(|moving| moving.queued = true).is_some()
+    }
+
     /// A relay takes an entry: answers since when it is on its way, and `None` where it need not be
     /// carried, for it has arrived or was brought twice.
     pub fn carry(&self, seq: Seq) -> Option<Instant> {
@@ -116,6 +125,7 @@ impl Watermark {
     /// A relay ended: whatever has not arrived is to be brought again, and nothing of the old one holds it.
     pub fn drop_carried(&self) {
         for moving in self.lock().moving.values_mut() {
+            moving.queued = false;
             moving.carried = false;
             moving.holds = 1;
         }
@@ -125,6 +135,14 @@ impl Watermark {
     pub fn hold(&self, seq: Seq) {
         if let Some(moving) = self.lock().moving.get_mut(&seq) {
             moving.holds += 1;
+        }
+    }
+
+    /// An author's entry was found to be gone: its deletion tells of it.
+    pub fn forget(&self, seq: Seq, author: UserId) {
+        let is_its_own = self.lock().moving.get(&seq).is_some_and(|moving| moving.author == author);
+        if is_its_own {
+            self.release(seq);
         }
     }
 
@@ -140,20 +158,20 @@ impl Watermark {
         }
     }
 
-    /// An author's entries that no relay has, in order.
+    /// An author's entries that no relay was handed, in order.
     pub fn moving_of(&self, author: UserId) -> Vec<Seq> {
         let state = self.lock();
-        let of_author = |moving: &Moving| moving.author == author && !moving.carried;
+        let of_author = |moving: &Moving| moving.author == author && !moving.queued;
         state.moving.iter().filter(|(_, moving)| of_author(moving)).map(|(seq, _)| *seq).collect()
     }
 
-    /// Authors with an entry that no relay has and that is to be brought again: 0.7 s after it set out,
+    /// Authors with an entry that no relay was handed and that is to be brought again: 0.7 s after it set out,
     /// then after twice as long each time, 30 s at most.
     pub fn stalled(&self) -> Vec<UserId> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut authors = Vec::new();
-        for moving in state.moving.values_mut().filter(|moving| !moving.carried && moving.again_at <= now) {
+        for moving in state.moving.values_mut().filter(|moving| !moving.queued && moving.again_at <= now) {
             moving.patience = (moving.patience * 2).min(MOST_PATIENCE);
             moving.again_at = now + moving.patience;
             authors.push(moving.author);
@@ -203,6 +221,7 @@ impl EntryObserver for Watermark {
             since: now,
             again_at: now + PATIENCE,
             patience: PATIENCE,
+            queued: false,
             carried: false,
             answered: false,
             holds: 1,

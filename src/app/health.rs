@@ -18,11 +18,12 @@ pub(super) struct Health {
 
 impl HealthSource for Health {
     fn ready(&self) -> Result<(), &'static str> {
-        let (writes, _) = self.store.circuits();
-        match (self.node.is_draining(), writes) {
-            (true, _) => Err("the node is leaving"),
-            (_, CircuitState::Open) => Err("the store cannot be written"),
-            _ => Ok(()),
+        if self.node.is_draining() {
+            return Err("the node is leaving");
+        }
+        match self.store.circuits() {
+            (CircuitState::Closed, CircuitState::Closed) => Ok(()),
+            _ => Err("the store cannot be used"),
         }
     }
 

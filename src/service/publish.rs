@@ -1,7 +1,7 @@
 //! Posting, deleting and reading posts. A post's text is checked by [`Content::parse`], its durability
 //! and order are its author's business ([`crate::actors::author`]).
 
-use super::{Listing, PageRequest, ServiceError};
+use super::{Listing, PageRequest, ServiceError, to_the_end};
 use crate::actors::authors::Authors;
 use crate::actors::turns::Turns;
 use crate::model::id::{PostId, UserId};
@@ -13,7 +13,9 @@ use crate::storage::{Appended, Deletion, EntryChange, IdempotencyKey, KeyUse, Po
 use std::sync::Arc;
 
 /// What can be done with posts.
-pub struct Publish {
+pub struct Publish(Arc<Parts>);
+
+struct Parts {
     posts: Arc<dyn Posts>,
     authors: Arc<Authors>,
     limits: Arc<dyn Limits>,
@@ -31,7 +33,7 @@ impl Publish {
         limits: Arc<dyn Limits>,
         cache: Arc<dyn TimelineCache>,
     ) -> Self {
-        Self { posts, authors, limits, cache, keys: Turns::default() }
+        Self(Arc::new(Parts { posts, authors, limits, cache, keys: Turns::default() }))
     }
 
     /// Posts. With a `key` that was used within 24 hours for the same `body` (by its SHA-256), answers
@@ -47,11 +49,14 @@ impl Publish {
         body: TokenHash,
     ) -> Result<Post, ServiceError> {
         let content = Content::parse(content).map_err(|error| ServiceError::invalid("content", error))?;
-        let Some(key) = key else { return self.append(caller, content, None).await };
-        let _turn = self.keys.of((caller.user, &key)).await;
-        match self.posts.keyed(caller.user, key.clone(), Timestamp::now()).await? {
-            Some(used) => repeated(used, &body),
-            None => self.append(caller, content, Some(IdempotencyKey { key, body })).await,
+        let (parts, user) = (self.0.clone(), caller.user);
+        match key {
+            None => parts.append(user, content, None).await,
+            // To the end: a repeat must not pass a first whose client has hung up.
+            Some(key) => {
+                let key = IdempotencyKey { key, body };
+                to_the_end(async move { parts.append_once(user, content, key).await }).await
+            }
         }
     }
 
@@ -60,9 +65,9 @@ impl Publish {
     /// # Errors
     /// `Forbidden` for another's, `NotFound`, `Unavailable`.
     pub async fn delete(&self, caller: &Caller, id: PostId) -> Result<(), ServiceError> {
-        match self.authors.delete(caller.user, id).await? {
+        match self.0.authors.delete(caller.user, id).await? {
             Deletion::Done(_) => {
-                self.cache.forget(caller.user);
+                self.0.cache.forget(caller.user);
                 Ok(())
             }
             Deletion::Missing => Err(NO_POST),
@@ -75,7 +80,7 @@ impl Publish {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn post(&self, caller: &Caller, id: PostId) -> Result<PostView, ServiceError> {
-        self.posts.post(id, caller.user).await?.ok_or(NO_POST)
+        self.0.posts.post(id, caller.user).await?.ok_or(NO_POST)
     }
 
     /// Several posts, in the order of `ids` without repeats, and those that are not there.
@@ -89,7 +94,7 @@ impl Publish {
     ) -> Result<(Vec<PostView>, Vec<PostId>), ServiceError> {
         let mut seen = std::collections::HashSet::new();
         ids.retain(|id| seen.insert(*id));
-        let found = self.posts.posts(ids.clone(), caller.user).await?;
+        let found = self.0.posts.posts(ids.clone(), caller.user).await?;
         ids.retain(|id| !found.iter().any(|view| view.post.id == *id));
         Ok((found, ids))
     }
@@ -104,22 +109,37 @@ impl Publish {
         author: UserId,
         page: PageRequest,
     ) -> Result<Listing<PostView>, ServiceError> {
-        let listed = self.posts.by_author(author, caller.user, page.with_one_more()).await?;
+        let listed = self.0.posts.by_author(author, caller.user, page.with_one_more()).await?;
         Ok(page.listing(listed.ok_or(super::NO_USER)?))
+    }
+}
+
+impl Parts {
+    async fn append_once(
+        &self,
+        user: UserId,
+        content: Content,
+        key: IdempotencyKey,
+    ) -> Result<Post, ServiceError> {
+        let _turn = self.keys.of((user, &key.key)).await;
+        match self.posts.keyed(user, key.key.clone(), Timestamp::now()).await? {
+            Some(used) => repeated(used, &key.body),
+            None => self.append(user, content, Some(key)).await,
+        }
     }
 
     async fn append(
         &self,
-        caller: &Caller,
+        user: UserId,
         content: Content,
         key: Option<IdempotencyKey>,
     ) -> Result<Post, ServiceError> {
-        let taken = self.limits.take(Counted::Post(caller.user)).await?;
+        let taken = self.limits.take(Counted::Post(user)).await?;
         taken.map_err(|retry_after| ServiceError::Limited { retry_after, what: "posts" })?;
         let body = key.as_ref().map(|key| key.body);
-        match self.authors.publish(caller.user, content, key).await? {
+        match self.authors.publish(user, content, key).await? {
             Appended::Stored(entry) => {
-                self.cache.forget(caller.user);
+                self.cache.forget(user);
                 match entry.change {
                     EntryChange::Posted { post, .. } => Ok(post),
                     EntryChange::Deleted { .. } => {

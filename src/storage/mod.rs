@@ -381,7 +381,7 @@ pub enum Missed {
 pub enum Loss {
     /// It is older than [`TIMELINE_AGE`].
     Expired,
-    /// More than [`TIMELINE_ENTRIES`] posts lie behind it.
+    /// More than [`TIMELINE_ENTRIES`] posts, or than 10,000 deletions, lie behind it.
     TooMany,
     /// It is of another store, or from this one's future.
     Foreign,

@@ -100,10 +100,14 @@ impl Socket {
     pub async fn run(&mut self) {
         let reason = self.serve().await;
         metrics::counter!(metric::CLOSES, "reason" => reason.reason()).increment(1);
-        // Gives up its places; whatever the outbox is told from now on goes nowhere.
-        self.session.stop(None);
+        // Whatever the outbox is told from now on goes nowhere.
         self.outbox.close(reason);
-        self.writing.end().await;
+        self.end().await;
+    }
+
+    /// Ends the way out; under TLS that waits for a peer that does not read, so it is bounded.
+    async fn end(&mut self) {
+        let _ = timeout(LINGERING, Box::pin(self.writing.end())).await;
     }
 
     async fn serve(&mut self) -> Close {
@@ -155,8 +159,10 @@ impl Socket {
             Some(Err(error)) => return self.broken(&error),
             None => return Some(Close::Normal),
         };
-        if !matches!(message, Message::Pong(_) | Message::Close(_)) {
+        if matches!(message, Message::Text(_) | Message::Ping(_)) {
             self.pulse.heard();
+        }
+        if !matches!(message, Message::Pong(_) | Message::Close(_)) {
             if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
                 self.outbox.close(Close::TooFast);
                 return None;
@@ -197,7 +203,7 @@ impl Socket {
     /// The close frame is written: waits for the peer's end, forgetting what it still says; to drop the
     /// socket with something unread would take the close frame from it.
     async fn linger(&mut self) {
-        self.writing.end().await;
+        self.end().await;
         let reading = self.frames.get_mut();
         let rest = async {
             let mut forgotten = [0; 4096];
@@ -205,6 +211,14 @@ impl Socket {
         };
         // A peer that does not end is dropped.
         let _ = timeout(LINGERING, Box::pin(rest)).await;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Also where its task panics: the session must not stay behind.
+        self.session.stop(None);
+        self.outbox.close(Close::Internal);
     }
 }
 

@@ -130,8 +130,12 @@ impl Writing {
         match self {
             Self::Plain(wire, full) => {
                 if *full {
-                    if wire.writable().await.is_err() {
-                        return Wrote::Broken;
+                    tokio::select! {
+                        writable = wire.writable() => if writable.is_err() {
+                            return Wrote::Broken;
+                        },
+                        // Its task then counts the time that it still has.
+                        () = outbox.begins_to_close() => {}
                     }
                 } else {
                     outbox.waiting().await;

@@ -10,6 +10,8 @@ use crate::model::timestamp::Timestamp;
 use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES};
 use rusqlite::Connection;
 
+/// Deletions that a replay holds at most: like posts over their bound, more are read from the timeline.
+const DELETIONS: usize = 10_000;
 /// A seek costs about as much as walking over so many entries.
 const SEEK: u64 = 8;
 
@@ -123,6 +125,6 @@ impl Replay<'_> {
             self.posts += 1;
         }
         self.entries.push(entry);
-        Ok(self.posts <= TIMELINE_ENTRIES)
+        Ok(self.posts <= TIMELINE_ENTRIES && self.entries.len() - self.posts <= DELETIONS)
     }
 }
