@@ -162,11 +162,10 @@ impl Socket {
         if matches!(message, Message::Text(_) | Message::Ping(_)) {
             self.pulse.heard();
         }
-        if !matches!(message, Message::Pong(_) | Message::Close(_)) {
-            if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
-                self.outbox.close(Close::TooFast);
-                return None;
-            }
+        let counts = !matches!(message, Message::Pong(_) | Message::Close(_));
+        if counts && self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
+            self.outbox.close(Close::TooFast);
+            return None;
         }
         match message {
             Message::Text(text) => self.hear(ClientFrame::parse(&text)),
