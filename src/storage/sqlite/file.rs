@@ -2,6 +2,7 @@
 
 use super::migrations;
 use crate::model::cursor::StoreName;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -178,6 +179,8 @@ fn connect(file: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Otherwise a statement that might use a partial index is planned anew at each binding of its values.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // A mapped file would turn a disk's error into a signal that ends the process.
     connection.pragma_update(None, "mmap_size", 0)?;
     Ok(connection)
