@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 const ROUND: Duration = Duration::from_millis(100);
 /// Rounds between two times that deliveries are marked done: each is a commit, and one that a crash forgets
 /// is only made again.
-const MARK_EVERY: u32 = 10;
+const MARK_EVERY: u32 = 5;
 /// Events that are sent at once.
 const SENDING: usize = 32;
 /// How often an event is tried, and how long it waits before the second and the third time.

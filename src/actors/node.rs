@@ -102,6 +102,7 @@ impl NodeHandle {
             // Whoever connects to this run comes after it.
             watermark.answered(seq);
         }
+        watermark.recover();
         let relays = Arc::new(Relays::new(watermark.clone(), timelines.store_name(), instants.clone()));
         let authors = Arc::new(Authors::new(posts, relays.clone(), watermark.clone(), instants));
         let roster = Arc::new(Roster::default());

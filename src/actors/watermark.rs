@@ -74,6 +74,12 @@ impl Watermark {
         *self.lock() = State { head, ..State::default() };
     }
 
+    /// What moves now was left by a former run: nobody else brings it, so it is brought again at once.
+    pub fn recover(&self) {
+        let now = Instant::now();
+        self.lock().moving.values_mut().for_each(|moving| moving.again_at = now);
+    }
+
     /// Up to where everything has arrived.
     pub fn mark(&self) -> Seq {
         self.lock().mark_without(None)
