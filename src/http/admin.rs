@@ -54,7 +54,7 @@ pub fn router(jobs: Arc<dyn Jobs>, backup: Option<Arc<dyn Backup>>) -> Router {
         .route("/dead-letters", get(list))
         .route("/dead-letters/{id}", get(show).delete(forget))
         .route("/dead-letters/{id}/redrive", post(redrive))
-        .route("/backup", post(backup))
+        .route("/backup", post(back_up))
         .with_state(Operators { jobs, backup })
 }
 
@@ -149,7 +149,7 @@ struct BackupRequest {
 
 /// Lines of JSON while it goes on: `{"left", "total"}` in pages, at last `{"done": true}` or `{"error"}`.
 /// A backup goes on though nobody listens any more.
-async fn backup(State(to): State<Operators>, Json(BackupRequest { file }): Json<BackupRequest>) -> Response {
+async fn back_up(State(to): State<Operators>, Json(BackupRequest { file }): Json<BackupRequest>) -> Response {
     let (lines, heard) = mpsc::channel::<Value>(16);
     let told = lines.clone();
     // A line that finds no room is left out: the next one says more.
