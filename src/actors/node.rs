@@ -274,7 +274,8 @@ impl Family {
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "authors").set(waiting as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "relays").set(self.relays.waiting() as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "moving").set(moving as f64);
-        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "fan_out").set(self.arguments.watermark.unspread() as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "fan_out")
+            .set(self.arguments.watermark.unspread() as f64);
         metrics::gauge!(metric::MOVING_SECONDS).set(oldest.as_secs_f64());
         let jobs = self.arguments.jobs.clone();
         tokio::spawn(async move {
