@@ -13,7 +13,9 @@
 
 mod connect;
 mod cql;
+mod entries;
 mod jobs;
+mod lane;
 mod replication;
 mod schema;
 mod stamp;
@@ -62,6 +64,9 @@ struct Inner {
     wide_author_followers: u64,
     calls: Arc<Semaphore>,
     jobs: jobs::Jobs,
+    lanes: lane::Lanes,
+    in_flight: lane::InFlight,
+    entries: entries::Statements,
 }
 
 impl Store {
@@ -75,10 +80,14 @@ impl Store {
         let cql = Cql::new(session);
         let opened = async {
             let name = schema::store_name(&cql).await?;
-            let jobs = jobs::Jobs::prepare(&cql).await?;
-            Ok::<_, StorageError>((name, jobs))
+            let parts = tokio::try_join!(
+                jobs::Jobs::prepare(&cql),
+                lane::Lanes::prepare(&cql),
+                entries::Statements::prepare(&cql),
+            )?;
+            Ok::<_, StorageError>((name, parts))
         };
-        let (name, jobs) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, (jobs, lanes, entries)) = opened.await.map_err(|error| access.unusable(&error))?;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -88,6 +97,9 @@ impl Store {
             wide_author_followers,
             calls: Arc::new(Semaphore::new(CALLS)),
             jobs,
+            lanes,
+            in_flight: lane::InFlight::default(),
+            entries,
         })))
     }
 
