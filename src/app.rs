@@ -33,7 +33,7 @@ use crate::storage::circuit::CircuitState;
 use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
 use crate::storage::sqlite::{OpenError, Options, Store};
 use crate::storage::volatile::{Limits, Revocations, TimelineCache};
-use crate::storage::{Jobs, Upkeep};
+use crate::storage::{Backup, Jobs, Upkeep};
 use crate::telemetry::{Metrics, metric};
 use health::Health;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -140,6 +140,7 @@ impl App {
             jobs: shared.clone(),
             timelines: shared.clone(),
             upkeep: shared.clone(),
+            fan_out: None,
             watermark,
             sink,
             instants: instants.clone(),
@@ -158,6 +159,7 @@ impl App {
         let world = Arc::new(SessionWorld {
             timelines: shared.clone(),
             graph: shared.clone(),
+            posts: shared.clone(),
             relays: node.relays.clone(),
             roster: node.roster.clone(),
             turns: node.turns.clone(),
@@ -257,11 +259,11 @@ impl App {
         if let Some(listener) = metrics_listener {
             serving.spawn(listener.serve(until_stopped(), GRACE));
         }
-        let (jobs, upkeep): (Arc<dyn Jobs>, Arc<dyn Upkeep>) =
-            (Arc::new(store.clone()), Arc::new(store.clone()));
+        let jobs: Arc<dyn Jobs> = Arc::new(store.clone());
+        let backup: Option<Arc<dyn Backup>> = Some(Arc::new(store.clone()));
         let operators = until_stopped();
         serving.spawn(async move {
-            if let Err(error) = admin::serve(admin, admin::router(jobs, upkeep), operators).await {
+            if let Err(error) = admin::serve(admin, admin::router(jobs, backup), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });

@@ -163,6 +163,7 @@ impl AuthorArguments {
         let Self { author, relays, watermark, instants, .. } = self;
         instants.pass(Instant::Committed(*author)).await;
         let seq = entry.seq;
+        watermark.to_spread(seq, *author);
         relays.carry(entry).await;
         watermark.answered(seq);
     }
@@ -179,6 +180,7 @@ impl AuthorArguments {
         moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.forget(*seq, *author));
         // A number whose commit failed may be another author's by now.
         for entry in entries.into_iter().filter(|entry| entry.author() == *author) {
+            watermark.to_spread(entry.seq, *author);
             relays.carry(entry).await;
         }
         Ok(())

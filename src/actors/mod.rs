@@ -10,11 +10,13 @@
 //! ```
 //!
 //! What outlives an actor stands beside the tree: [`watermark`] (what is on its way), [`roster`] (who is
-//! connected), [`outbox`] (what a connection is still to be sent), the relays' queues.
+//! connected), [`outbox`] (what a connection is still to be sent), the relays' queues, and the workers that
+//! [`fan_out`] entries into timelines where the store writes those.
 
 pub mod author;
 pub mod authors;
 pub mod courier;
+pub mod fan_out;
 pub mod index;
 pub mod instant;
 pub mod node;

@@ -6,6 +6,7 @@
 
 use super::authors::{self, Authors};
 use super::courier::{Courier, CourierArguments};
+use super::fan_out;
 use super::instant::Instants;
 use super::relays::Relays;
 use super::roster::Roster;
@@ -14,12 +15,13 @@ use super::watermark::Watermark;
 use crate::events::sink::Sink;
 use crate::model::close::Close;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{EntryObserver, Jobs, Posts, StorageError, Timelines, Upkeep};
+use crate::storage::{EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
 use crate::telemetry::metric;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Between two looks at what is idle, and at what the metrics show.
 const TICK: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ pub struct NodeArguments {
     pub timelines: Arc<dyn Timelines>,
     /// What has expired.
     pub upkeep: Arc<dyn Upkeep>,
+    /// Timelines, where the store writes them.
+    pub fan_out: Option<Arc<dyn FanOut>>,
     /// What is on its way; the store's writer has it too.
     pub watermark: Arc<Watermark>,
     /// Where events go, if anywhere.
@@ -60,6 +64,8 @@ pub struct NodeHandle {
     /// What is on its way.
     pub watermark: Arc<Watermark>,
     draining: AtomicBool,
+    /// End with the tree.
+    _fanning_out: Option<JoinSet<()>>,
     actor: ActorRef<NodeMsg>,
 }
 
@@ -95,9 +101,11 @@ impl NodeHandle {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn start(arguments: NodeArguments) -> Result<Arc<Self>, NodeError> {
-        let NodeArguments { posts, jobs, timelines, upkeep, watermark, instants, .. } = arguments.clone();
+        let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, instants, .. } =
+            arguments.clone();
+        let undelivered = jobs.undelivered().await?;
         watermark.reset(upkeep.head().await?);
-        for (seq, author) in jobs.undelivered().await? {
+        for (seq, author) in undelivered {
             watermark.entering(seq, author);
             // Whoever connects to this run comes after it.
             watermark.answered(seq);
@@ -109,8 +117,16 @@ impl NodeHandle {
         let family = Family { arguments, relays, authors, roster };
         let (actor, _) = Actor::spawn(None, Node, family.clone()).await.map_err(Box::new)?;
         let Family { relays, authors, roster, .. } = family;
-        let draining = AtomicBool::new(false);
-        Ok(Arc::new(Self { roster, relays, authors, turns: Arc::default(), watermark, draining, actor }))
+        Ok(Arc::new(Self {
+            roster,
+            relays,
+            authors,
+            turns: Arc::default(),
+            _fanning_out: fan_out.map(|fan_out| fan_out::start(&fan_out, &watermark)),
+            watermark,
+            draining: AtomicBool::new(false),
+            actor,
+        }))
     }
 
     /// Whether it is leaving.
@@ -258,6 +274,8 @@ impl Family {
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "authors").set(waiting as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "relays").set(self.relays.waiting() as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "moving").set(moving as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "fan_out")
+            .set(self.arguments.watermark.unspread() as f64);
         metrics::gauge!(metric::MOVING_SECONDS).set(oldest.as_secs_f64());
         let jobs = self.arguments.jobs.clone();
         tokio::spawn(async move {

@@ -11,6 +11,7 @@
 use crate::model::close::Close;
 use crate::model::cursor::Seq;
 use crate::model::frame::{self, Frame};
+use crate::storage::Told;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
@@ -41,8 +42,8 @@ struct State {
     bytes: usize,
     /// Frames held back while the session reads what it missed; none afterwards.
     held: Option<Vec<(Seq, Frame)>>,
-    /// Frames of relays up to here were in the replay.
-    floor: Seq,
+    /// What of relays' frames the replay covered.
+    told: Told,
     closing: Option<Close>,
 }
 
@@ -68,7 +69,7 @@ impl Outbox {
             written: 0,
             bytes: 0,
             held: Some(Vec::new()),
-            floor: Seq(0),
+            told: Told::default(),
             closing: None,
         };
         Self { wire, bound, state: Mutex::new(state), wake: Notify::new(), room: Notify::new() }
@@ -134,18 +135,21 @@ impl Outbox {
         true
     }
 
-    /// The replay was written, and contained everything up to `floor`: what was held back behind it goes
-    /// out, and from now on pushes are written directly.
-    pub fn release(&self, floor: Seq) {
+    /// The replay was written, and covered `told`: what was held back beside it goes out, and from now on
+    /// pushes are written directly. Everything up to `mark` has been pushed by now.
+    pub fn release(&self, mut told: Told, mark: Seq) {
         let mut state = self.lock();
-        state.floor = floor;
         for (seq, frame) in state.held.take().unwrap_or_default() {
-            if seq > floor && state.closing.is_none() {
+            if !told.covers(seq) && state.closing.is_none() {
                 state.pending.push_back(frame);
             } else {
                 state.bytes -= frame.len();
             }
         }
+        // What may yet come.
+        told.also.retain(|seq| *seq > mark);
+        told.also.shrink_to_fit();
+        state.told = told;
         self.flush(&mut state);
     }
 
@@ -246,11 +250,11 @@ impl Outbox {
 impl State {
     /// Whether a relay's frame may be written past the queue.
     fn is_idle(&self, seq: Seq) -> bool {
-        self.pending.is_empty() && self.held.is_none() && self.closing.is_none() && seq > self.floor
+        self.pending.is_empty() && self.held.is_none() && self.closing.is_none() && !self.told.covers(seq)
     }
 
     fn take(&mut self, seq: Seq, frame: &Frame, bound: usize) -> bool {
-        if self.closing.is_some() || seq <= self.floor {
+        if self.closing.is_some() || self.told.covers(seq) {
             return false;
         }
         match &mut self.held {
@@ -363,18 +367,20 @@ mod tests {
     fn what_came_during_the_replay_follows_it_less_what_it_contained() {
         let outbox = Outbox::new(None, 1000);
         outbox.push(Seq(4), &frame("four;"));
-        outbox.push(Seq(6), &frame("six;"));
-        outbox.say(frame("replay to five;"));
-        outbox.release(Seq(5));
-        outbox.push(Seq(5), &frame("five again"));
+        outbox.push(Seq(6), &frame("six, which was read too"));
         outbox.push(Seq(7), &frame("seven;"));
-        assert_eq!(taken(&outbox), (b"replay to five;six;seven;".to_vec(), None));
+        outbox.say(frame("replay to five;"));
+        outbox.release(Told { through: Seq(5), also: vec![Seq(6), Seq(8)] }, Seq(7));
+        outbox.push(Seq(5), &frame("five again"));
+        outbox.push(Seq(8), &frame("eight, which was read and comes late"));
+        outbox.push(Seq(9), &frame("nine;"));
+        assert_eq!(taken(&outbox), (b"replay to five;seven;nine;".to_vec(), None));
     }
 
     #[test]
     fn a_slow_reader_is_closed_at_the_bound_and_holds_nothing_more() {
         let outbox = Outbox::new(None, 10);
-        outbox.release(Seq(0));
+        outbox.release(Told::default(), Seq(0));
         assert!(outbox.push(Seq(1), &frame("12345678")));
         outbox.push(Seq(2), &frame("12345678"));
         assert_eq!(outbox.closing(), Some(Close::TooSlow));
@@ -408,7 +414,7 @@ mod tests {
         let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let server = std::sync::Arc::new(listener.accept().await.unwrap().0);
         let outbox = Outbox::new(Some(server.clone()), 64 * 1024 * 1024);
-        outbox.release(Seq(0));
+        outbox.release(Told::default(), Seq(0));
         let mut sent = Vec::new();
         for number in 1..=2000_u64 {
             let body = Bytes::from(format!("{number:08}").repeat(1000));

@@ -18,12 +18,12 @@ use super::watermark::{Start, Watermark};
 use crate::model::close::Close;
 use crate::model::cursor::{Cursor, Seq};
 use crate::model::frame::{ClientFrame, FrameError, ServerFrame};
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, UserId};
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
 use crate::storage::volatile::Revocations;
-use crate::storage::{Entry, Graph, Missed, StorageError, Timelines};
+use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +42,8 @@ pub type Authenticate =
 pub struct SessionWorld {
     /// What was missed.
     pub timelines: Arc<dyn Timelines>,
+    /// What is not in every timeline yet.
+    pub posts: Arc<dyn Posts>,
     /// Who is followed.
     pub graph: Arc<dyn Graph>,
     /// The relays.
@@ -165,14 +167,18 @@ impl SessionState {
         let user = self.caller.user;
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
         let place = self.world.beginnings.acquire().await;
-        self.enter().await?;
+        let followees = self.enter().await?;
         instants.pass(Instant::Entered(user)).await;
 
+        // Before the store is read: what is in every timeline after this, is in what is read.
+        let unspread = self.world.watermark.unspread_of(&followees);
         let missed = timelines.since(user, cursor.unwrap_or(came_with)).await?;
-        let (missed, loss) = match missed {
+        let (mut missed, loss) = match missed {
             Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
             entries => (entries, None),
         };
+        let after = if loss.is_none() { cursor.unwrap_or(came_with).seq } else { came_with.seq };
+        self.add_unspread(&mut missed, unspread, after).await?;
         drop(place);
         instants.pass(Instant::Read(user)).await;
 
@@ -185,38 +191,57 @@ impl SessionState {
         if let Some(loss) = loss {
             self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
         }
-        let (mut entries, floor) = match missed {
-            Missed::Entries { entries, through } => (entries, through),
+        let (mut entries, told) = match missed {
+            Missed::Entries { entries, told } => (entries, told),
             // More is on its way than can be replayed: the client has been told to read its timeline.
-            Missed::Lost(_) => (Vec::new(), start.mark),
+            Missed::Lost(_) => (Vec::new(), Told::up_to(start.mark)),
         };
         if cursor.is_none() {
             entries.retain(|entry| start.is_new(entry.seq));
         }
-        self.replay(&entries, promised, floor).await;
+        self.replay(&entries, promised, told).await;
         Ok(())
     }
 
-    /// Takes its place in the relays' index, with whom its user follows now.
-    async fn enter(&self) -> Result<(), BeginError> {
+    /// Adds what relays have passed on and the timeline may not show yet.
+    async fn add_unspread(
+        &self,
+        missed: &mut Missed,
+        mut unspread: Vec<Seq>,
+        after: Seq,
+    ) -> Result<(), BeginError> {
+        let Missed::Entries { entries, told } = missed else { return Ok(()) };
+        unspread.retain(|seq| *seq > after && !told.covers(*seq));
+        if unspread.is_empty() {
+            return Ok(());
+        }
+        entries.extend(self.world.posts.entries(unspread.clone()).await?);
+        entries.sort_unstable_by_key(|entry| entry.seq);
+        told.also.extend(unspread);
+        told.also.sort_unstable();
+        Ok(())
+    }
+
+    /// Takes its place in the relays' index, with whom its user follows now; answers with whom, and since when.
+    async fn enter(&self) -> Result<Vec<(UserId, Seq)>, BeginError> {
         let SessionWorld { graph, relays, turns, instants, .. } = &*self.world;
         let user = self.caller.user;
         instants.pass(Instant::Entering(user)).await;
         let _turn = turns.of(user).await;
         let mut followees = graph.followees(user).await?;
         followees.push((user, Seq(0)));
-        relays.enter(self.connection, &self.outbox, followees).await?;
-        Ok(())
+        relays.enter(self.connection, &self.outbox, followees.clone()).await?;
+        Ok(followees)
     }
 
-    async fn replay(&self, entries: &[Entry], promised: Cursor, floor: Seq) {
+    async fn replay(&self, entries: &[Entry], promised: Cursor, told: Told) {
         for entry in entries {
             if !self.outbox.say_when_room(relay::encode(entry, promised)).await {
                 return;
             }
             self.world.instants.pass(Instant::Replaying(self.caller.user)).await;
         }
-        self.outbox.release(floor);
+        self.outbox.release(told, self.world.watermark.mark());
     }
 
     fn connected(&self, resumed: Option<bool>) -> ServerFrame<'static> {

@@ -4,13 +4,17 @@
 //! An entry is entered by the store's writer before its commit shows it, so that no mark can pass an
 //! entry that somebody might already read; it leaves when every local follower's outbox has it. Posts
 //! of many authors overtake each other in between: the mark is the smallest of those that move, less one.
+//!
+//! Where the store writes timelines ([`crate::storage::FanOut`]), an entry that has arrived may not be in
+//! all of them yet: it is *unspread* until it is. A session that begins meanwhile asks for those too.
 
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::storage::EntryObserver;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// After which an entry that no relay has is brought again, and at most after which.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -22,6 +26,10 @@ const MOST_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Watermark {
     state: Mutex<State>,
+    /// Whether entries are to be fanned out into timelines.
+    spreads: bool,
+    /// Something is to be fanned out.
+    spread: Notify,
 }
 
 #[derive(Default)]
@@ -29,8 +37,12 @@ struct State {
     moving: BTreeMap<Seq, Moving>,
     /// The greatest number that was ever entered.
     head: Seq,
-    /// Those that arrived and whose jobs are not marked done yet.
+    /// Those that arrived and are in every timeline, and whose jobs are not marked done yet.
     arrived: Vec<Seq>,
+    /// Those that are not in every timeline yet, with their authors.
+    unspread: BTreeMap<Seq, UserId>,
+    /// Of those, the ones that nobody fans out yet.
+    to_spread: VecDeque<Seq>,
 }
 
 struct Moving {
@@ -69,6 +81,12 @@ impl Start {
 }
 
 impl Watermark {
+    /// A watermark of entries that are to be fanned out, too, before they are done.
+    #[must_use]
+    pub fn spreading() -> Self {
+        Self { spreads: true, ..Self::default() }
+    }
+
     /// A watermark of a store whose newest entry is `head`, nothing being on its way.
     pub fn reset(&self, head: Seq) {
         *self.lock() = State { head, ..State::default() };
@@ -159,9 +177,70 @@ impl Watermark {
             moving.holds -= 1;
             if moving.holds == 0 {
                 state.moving.remove(&seq);
-                state.arrived.push(seq);
+                if !state.unspread.contains_key(&seq) {
+                    state.arrived.push(seq);
+                }
             }
         }
+    }
+
+    /// An entry is durable: it may be fanned out, whether or not it has arrived.
+    pub fn to_spread(&self, seq: Seq, author: UserId) {
+        if !self.spreads {
+            return;
+        }
+        let mut state = self.lock();
+        // One that does not move has arrived, or was withdrawn.
+        if state.moving.contains_key(&seq) && state.unspread.insert(seq, author).is_none() {
+            state.to_spread.push_back(seq);
+            drop(state);
+            self.spread.notify_one();
+        }
+    }
+
+    /// Waits for an entry to be fanned out, the oldest first.
+    pub async fn next_to_spread(&self) -> Seq {
+        loop {
+            let spread = self.spread.notified();
+            let next = {
+                let mut state = self.lock();
+                let next = state.to_spread.pop_front();
+                if next.is_some() && !state.to_spread.is_empty() {
+                    self.spread.notify_one();
+                }
+                next
+            };
+            match next {
+                Some(seq) => return seq,
+                None => spread.await,
+            }
+        }
+    }
+
+    /// An entry is in every timeline.
+    pub fn spread(&self, seq: Seq) {
+        let mut state = self.lock();
+        if state.unspread.remove(&seq).is_some() && !state.moving.contains_key(&seq) {
+            state.arrived.push(seq);
+        }
+    }
+
+    /// Of these authors' entries behind the place that goes with each, those that may be missing in timelines.
+    #[must_use]
+    pub fn unspread_of(&self, authors: &[(UserId, Seq)]) -> Vec<Seq> {
+        let state = self.lock();
+        if state.unspread.is_empty() {
+            return Vec::new();
+        }
+        let since: HashMap<UserId, Seq> = authors.iter().copied().collect();
+        let is_read = |seq: &Seq, author: &UserId| since.get(author).is_some_and(|since| seq > since);
+        state.unspread.iter().filter(|(seq, author)| is_read(seq, author)).map(|(seq, _)| *seq).collect()
+    }
+
+    /// How many entries are not in every timeline.
+    #[must_use]
+    pub fn unspread(&self) -> usize {
+        self.lock().unspread.len()
     }
 
     /// An author's entries that no relay was handed, in order.
@@ -238,7 +317,9 @@ impl EntryObserver for Watermark {
     fn withdrawn(&self, seq: Seq) {
         let mut state = self.lock();
         state.moving.remove(&seq);
-        state.head = state.head.min(Seq(seq.0 - 1));
+        if state.head == seq {
+            state.head = Seq(seq.0 - 1);
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Operator {
             Err(error) => return Err(error.into()),
         };
         let store = open(&data).await?;
-        let router = admin::router(Arc::new(store.clone()), Arc::new(store.clone()));
+        let router = admin::router(Arc::new(store.clone()), Some(Arc::new(store.clone())));
         Ok(Self::Store { router, store, _locked: data })
     }
 

@@ -2,7 +2,7 @@
 //! the public listener. Who may open the socket (mode 0600, its owner) may do all of it.
 
 use crate::data_dir::DataDir;
-use crate::storage::{DeadLetter, Jobs, Page, StorageError, Upkeep};
+use crate::storage::{Backup, DeadLetter, Jobs, Page, StorageError};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::fs::{DirBuilder, Permissions};
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
@@ -42,20 +42,20 @@ pub struct Refusal {
 #[derive(Clone)]
 struct Operators {
     jobs: Arc<dyn Jobs>,
-    upkeep: Arc<dyn Upkeep>,
+    backup: Option<Arc<dyn Backup>>,
 }
 
 /// Letters on a page.
 const PAGE: usize = 100;
 
 /// The requests that are answered.
-pub fn router(jobs: Arc<dyn Jobs>, upkeep: Arc<dyn Upkeep>) -> Router {
+pub fn router(jobs: Arc<dyn Jobs>, backup: Option<Arc<dyn Backup>>) -> Router {
     Router::new()
         .route("/dead-letters", get(list))
         .route("/dead-letters/{id}", get(show).delete(forget))
         .route("/dead-letters/{id}/redrive", post(redrive))
-        .route("/backup", post(backup))
-        .with_state(Operators { jobs, upkeep })
+        .route("/backup", post(back_up))
+        .with_state(Operators { jobs, backup })
 }
 
 /// Takes the socket of a data folder. One that is there was left by a process that is gone: only the
@@ -149,12 +149,17 @@ struct BackupRequest {
 
 /// Lines of JSON while it goes on: `{"left", "total"}` in pages, at last `{"done": true}` or `{"error"}`.
 /// A backup goes on though nobody listens any more.
-async fn backup(State(to): State<Operators>, Json(BackupRequest { file }): Json<BackupRequest>) -> Response {
+async fn back_up(State(to): State<Operators>, Json(BackupRequest { file }): Json<BackupRequest>) -> Response {
     let (lines, heard) = mpsc::channel::<Value>(16);
     let told = lines.clone();
     // A line that finds no room is left out: the next one says more.
     let progress = move |left: u64, total: u64| drop(told.try_send(json!({"left": left, "total": total})));
-    let copying = to.upkeep.backup(file, Box::new(progress));
+    let copying = match &to.backup {
+        Some(store) => store.backup(file, Box::new(progress)),
+        None => Box::pin(ready(Err(StorageError::Refused(
+            "the data is in a CQL cluster: copy it by its own snapshots, or by `roost copy`".to_owned(),
+        )))),
+    };
     tokio::spawn(async move {
         let last = match copying.await {
             Ok(()) => json!({"done": true}),

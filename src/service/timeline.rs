@@ -9,7 +9,7 @@ use crate::model::post::PostView;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
 use crate::storage::volatile::{CachedPage, TimelineCache};
-use crate::storage::{TIMELINE_ENTRIES, TimelineFrom, Timelines};
+use crate::storage::{Place, TIMELINE_ENTRIES, TimelineFrom, Timelines};
 use std::sync::Arc;
 
 /// What can be read.
@@ -85,7 +85,7 @@ impl Timeline {
         let more = list.len() > limit;
         list.truncate(limit);
         let next = match list.last() {
-            Some(last) if more => Some(PageCursor { before: last.0, shown: (shown + list.len()) as u64 }),
+            Some(last) if more => Some(PageCursor { before: last.seq.0, shown: (shown + list.len()) as u64 }),
             _ => None,
         };
         let total = self.total(caller).await?;
@@ -96,7 +96,7 @@ impl Timeline {
     async fn posts(
         &self,
         caller: &Caller,
-        list: Vec<Seq>,
+        list: Vec<Place>,
     ) -> Result<(Arc<Vec<PostView>>, Option<Timestamp>), ServiceError> {
         if list.is_empty() {
             return Ok((Arc::default(), None));

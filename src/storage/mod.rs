@@ -1,14 +1,17 @@
 //! What is kept, and what may be relied on: a trait for each aggregate, its semantics in its docs.
 //!
-//! Every call answers a [`Pending`]. **A write takes its place in the order of writes when the call is
-//! made**, not when the future is first polled; dropping the future does not undo it. A write that
-//! answers `Ok` is durable. Writes are refused, never queued without bound: a store that cannot keep up
-//! answers [`StorageError::Unavailable`].
+//! Every call answers a [`Pending`]. A write begins when the call is made, not when the future is first
+//! polled; dropping the future does not undo it. **An author's posts and deletions take their place in the
+//! author's order when they are called.** What else is begun at once has no order among itself. A write
+//! that answers `Ok` is durable; one that answers [`StorageError::Unavailable`] may have been done, or
+//! be done yet. Writes are refused, never queued without bound: a store that cannot keep up answers
+//! [`StorageError::Unavailable`].
 //!
 //! Counts are exact: each is changed in the same write as the rows that it counts.
 
 pub mod circuit;
 pub mod memory;
+pub mod scylla;
 pub mod sqlite;
 pub mod volatile;
 
@@ -47,11 +50,12 @@ pub enum StorageError {
 }
 
 /// Hears of entries before anybody can read them, so that no low-water mark passes one that is on its
-/// way. Called by the writer itself, in order of `Seq`.
+/// way. Called by the store itself, in order of `Seq`.
 pub trait EntryObserver: Send + Sync {
     /// The entry is about to be committed.
     fn entering(&self, seq: Seq, author: UserId);
-    /// The commit failed: there is no such entry, and its number may be given again.
+    /// The commit failed: there is no such entry. Of several, the newest is withdrawn first; the newest
+    /// of all may have its number given again.
     fn withdrawn(&self, seq: Seq);
 }
 
@@ -157,8 +161,8 @@ pub enum Refresh {
 
 /// Posts, deletions and likes. Each post and each deletion is an entry with a [`Seq`].
 pub trait Posts: Send + Sync {
-    /// The author's newest id, deleted posts included; the next must be greater. Takes its place among
-    /// the writes: it counts every append that was called before.
+    /// The author's newest id, deleted posts included; the next must be greater. Takes its place in the
+    /// author's order: it counts every append that was called before.
     fn newest_id(&self, author: UserId) -> Pending<Option<PostId>>;
     /// Stores a post, its entry, the job of its delivery and, with a key, the key: all or nothing.
     fn append(&self, post: NewPost) -> Pending<Appended>;
@@ -177,8 +181,8 @@ pub trait Posts: Send + Sync {
     fn like(&self, like: Like) -> Pending<Liking>;
     /// Takes a like back; answers whether there was one.
     fn unlike(&self, user: UserId, post: PostId, now: Timestamp) -> Pending<bool>;
-    /// Entries by number, in their order; posts that are deleted now are left out. Takes its place among
-    /// the writes: it has every entry whose write was called before.
+    /// Entries by number whose deliveries are not done, in their order; posts that are deleted now are left
+    /// out. Of one author's entries it has every one whose write was called before.
     fn entries(&self, seqs: Vec<Seq>) -> Pending<Vec<Entry>>;
 }
 
@@ -342,15 +346,24 @@ pub enum Followed {
 pub trait Timelines: Send + Sync {
     /// The places of `limit` entries of the timeline, newest first, behind `before` or after leaving out
     /// `skip`: posts of the last [`TIMELINE_AGE`] that are not deleted now, by those who are followed now.
-    fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Seq>>;
+    fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Place>>;
     /// How many entries the timeline has, [`TIMELINE_ENTRIES`] at most.
     fn total(&self, user: UserId) -> Pending<u64>;
     /// The posts at those places as `user` sees them, in that order; those deleted since are left out.
-    fn show(&self, user: UserId, seqs: Vec<Seq>) -> Pending<Vec<PostView>>;
+    fn show(&self, user: UserId, places: Vec<Place>) -> Pending<Vec<PostView>>;
     /// What `user` missed behind `cursor`.
     fn since(&self, user: UserId, cursor: Cursor) -> Pending<Missed>;
     /// The store's name, for cursors.
     fn store_name(&self) -> StoreName;
+}
+
+/// Where a post stands in a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The number of its entry.
+    pub seq: Seq,
+    /// The post.
+    pub post: PostId,
 }
 
 /// Where a timeline's page begins.
@@ -369,11 +382,34 @@ pub enum Missed {
     Entries {
         /// The entries of the user's timeline behind the cursor.
         entries: Vec<Entry>,
-        /// What was read: everything up to here, and nothing behind it.
-        through: Seq,
+        /// What need not be told any more.
+        told: Told,
     },
     /// It cannot be replayed.
     Lost(Loss),
+}
+
+/// What a reading of missed entries has covered: none of it is to be shown again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Everything up to here.
+    pub through: Seq,
+    /// And these, in order: entries behind `through` that were read, posts that were found deleted among them.
+    pub also: Vec<Seq>,
+}
+
+impl Told {
+    /// Everything up to a place, and nothing behind it.
+    #[must_use]
+    pub const fn up_to(through: Seq) -> Self {
+        Self { through, also: Vec::new() }
+    }
+
+    /// Whether an entry was covered.
+    #[must_use]
+    pub fn covers(&self, seq: Seq) -> bool {
+        seq <= self.through || self.also.binary_search(&seq).is_ok()
+    }
 }
 
 /// Why a cursor cannot be replayed.
@@ -399,9 +435,18 @@ impl Loss {
     }
 }
 
+/// Timelines that are written when a post is made; a store that reads them from the posts has none.
+pub trait FanOut: Send + Sync {
+    /// Brings an entry into the timeline of everybody who follows its author: answers once everybody's
+    /// shows it, at once or, of a wide author, when it is read. Begins again where a former call, in a
+    /// former run too, was interrupted; doing it twice changes nothing.
+    fn fan_out(&self, seq: Seq) -> Pending<()>;
+}
+
 /// What remains to be done for changes that are durable, and what was given up.
 pub trait Jobs: Send + Sync {
-    /// Every delivery that is not done, in order of `Seq`.
+    /// Every delivery that is not done, in order of `Seq`; those that a former run left are finished or
+    /// void when this answers.
     fn undelivered(&self) -> Pending<Vec<(Seq, UserId)>>;
     /// Those deliveries are done.
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()>;
@@ -465,6 +510,13 @@ pub struct DeadLetter {
     pub buried_at: Timestamp,
 }
 
+/// A copy of a store made by itself; where the engine's own tools do that, there is none.
+pub trait Backup: Send + Sync {
+    /// Writes a whole copy into `file`, which must not exist, while everything goes on; the copy gets a
+    /// [`StoreName`] of its own. `progress` hears pages left and pages in all.
+    fn backup(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()>;
+}
+
 /// Keeping the store itself.
 pub trait Upkeep: Send + Sync {
     /// Whether it can be read, and written, now.
@@ -474,9 +526,6 @@ pub trait Upkeep: Send + Sync {
     /// Removes what has expired (keys, tokens, entries past [`TIMELINE_AGE`]), a bounded slice at a
     /// time; answers how many rows went.
     fn sweep(&self, now: Timestamp) -> Pending<u64>;
-    /// Writes a whole copy into `file`, which must not exist, while everything goes on; the copy gets a
-    /// [`StoreName`] of its own. `progress` hears pages left and pages in all.
-    fn backup(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()>;
     /// Ends writing: what was taken is committed, what comes later is refused.
     fn close(&self) -> Pending<()>;
 }

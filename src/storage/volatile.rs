@@ -3,8 +3,7 @@
 //! Never the only copy of anything: losing all of it costs time, not truth. [`super::memory`] keeps it
 //! in this process.
 
-use super::Pending;
-use crate::model::cursor::Seq;
+use super::{Pending, Place};
 use crate::model::id::{LoginId, UserId};
 use crate::model::post::PostView;
 use crate::model::timestamp::Timestamp;
@@ -44,9 +43,9 @@ pub trait Revocations: Send + Sync {
 /// Pages of timelines, 60 s at most, each made of a list of places and good for that same list only.
 pub trait TimelineCache: Send + Sync {
     /// The page kept for exactly this list.
-    fn page(&self, user: UserId, list: &[Seq]) -> Option<CachedPage>;
+    fn page(&self, user: UserId, list: &[Place]) -> Option<CachedPage>;
     /// Keeps a page, unless its user was forgotten since it was begun to be read.
-    fn keep_page(&self, user: UserId, list: &[Seq], page: CachedPage);
+    fn keep_page(&self, user: UserId, list: &[Place], page: CachedPage);
     /// The kept count of the timeline's entries.
     fn total(&self, user: UserId) -> Option<u64>;
     /// Keeps the count, which was begun to be read at `read_at`, unless its user was forgotten since.

@@ -3,9 +3,9 @@
 //! A page is good for the very list of places it was made of. What began to be read before its user was
 //! forgotten is not kept: the user has changed something since, and must see it.
 
-use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
+use crate::storage::Place;
 use crate::storage::volatile::{CachedPage, TimelineCache};
 use moka::sync::Cache;
 use std::array::from_fn;
@@ -40,7 +40,7 @@ struct Kept {
 
 #[derive(Clone)]
 struct KeptPage {
-    list: Box<[Seq]>,
+    list: Box<[Place]>,
     page: CachedPage,
     kept_at: Instant,
 }
@@ -100,13 +100,13 @@ impl KeptPages {
 }
 
 impl TimelineCache for KeptPages {
-    fn page(&self, user: UserId, list: &[Seq]) -> Option<CachedPage> {
+    fn page(&self, user: UserId, list: &[Place]) -> Option<CachedPage> {
         let kept = self.users.get(&user)?;
         let found = kept.pages.iter().find(|kept| *kept.list == *list && self.is_fresh(kept.kept_at))?;
         Some(found.page.clone())
     }
 
-    fn keep_page(&self, user: UserId, list: &[Seq], page: CachedPage) {
+    fn keep_page(&self, user: UserId, list: &[Place], page: CachedPage) {
         let read_at = page.cached_at;
         let page = KeptPage { list: list.into(), page, kept_at: Instant::now() };
         self.keep(user, read_at, |kept| {
@@ -155,9 +155,14 @@ mod tests {
     use crate::model::id::{PostId, UserId};
     use crate::model::post::{Content, Post, PostView};
     use crate::model::timestamp::Timestamp;
+    use crate::storage::Place;
     use crate::storage::volatile::{CachedPage, TimelineCache};
     use std::sync::Arc;
     use std::time::Duration;
+
+    fn at(number: u64) -> Place {
+        Place { seq: Seq(number), post: PostId(uuid::Uuid::from_u128(u128::from(number))) }
+    }
 
     fn page(text: &str, cached_at: Timestamp) -> CachedPage {
         let post = Post {
@@ -178,20 +183,20 @@ mod tests {
     #[test]
     fn a_page_is_shown_for_the_very_list_it_was_made_of() {
         let (pages, anna) = (KeptPages::default(), UserId::make());
-        pages.keep_page(anna, &[Seq(3), Seq(1)], page("kept", Timestamp::now()));
-        assert_eq!(text(pages.page(anna, &[Seq(3), Seq(1)])), Some("kept".to_owned()));
-        for other in [&[Seq(3)][..], &[Seq(1), Seq(3)], &[Seq(4), Seq(3), Seq(1)], &[]] {
+        pages.keep_page(anna, &[at(3), at(1)], page("kept", Timestamp::now()));
+        assert_eq!(text(pages.page(anna, &[at(3), at(1)])), Some("kept".to_owned()));
+        for other in [&[at(3)][..], &[at(1), at(3)], &[at(4), at(3), at(1)], &[]] {
             assert_eq!(text(pages.page(anna, other)), None, "{other:?}");
         }
-        assert_eq!(text(pages.page(UserId::make(), &[Seq(3), Seq(1)])), None);
+        assert_eq!(text(pages.page(UserId::make(), &[at(3), at(1)])), None);
     }
 
     #[test]
     fn what_is_too_old_is_not_shown() {
         let (pages, anna) = (KeptPages::new(Duration::ZERO), UserId::make());
-        pages.keep_page(anna, &[Seq(1)], page("old", Timestamp::now()));
+        pages.keep_page(anna, &[at(1)], page("old", Timestamp::now()));
         pages.keep_total(anna, 1, Timestamp::now());
-        assert_eq!(text(pages.page(anna, &[Seq(1)])), None);
+        assert_eq!(text(pages.page(anna, &[at(1)])), None);
         assert_eq!(pages.total(anna), None);
     }
 
@@ -199,22 +204,22 @@ mod tests {
     fn a_user_who_is_forgotten_is_not_shown_what_was_read_before() {
         let (pages, anna) = (KeptPages::default(), UserId::make());
         let before = Timestamp::now();
-        pages.keep_page(anna, &[Seq(1)], page("before", before));
+        pages.keep_page(anna, &[at(1)], page("before", before));
         pages.keep_total(anna, 1, before);
         pages.forget(anna);
-        assert_eq!(text(pages.page(anna, &[Seq(1)])), None);
+        assert_eq!(text(pages.page(anna, &[at(1)])), None);
         assert_eq!(pages.total(anna), None);
 
         // Read before, kept after: the change is not in it.
-        pages.keep_page(anna, &[Seq(1)], page("before", before));
+        pages.keep_page(anna, &[at(1)], page("before", before));
         pages.keep_total(anna, 1, before);
-        assert_eq!(text(pages.page(anna, &[Seq(1)])), None);
+        assert_eq!(text(pages.page(anna, &[at(1)])), None);
         assert_eq!(pages.total(anna), None);
 
         let after = Timestamp::now().after(Duration::from_millis(1));
-        pages.keep_page(anna, &[Seq(1)], page("after", after));
+        pages.keep_page(anna, &[at(1)], page("after", after));
         pages.keep_total(anna, 2, after);
-        assert_eq!(text(pages.page(anna, &[Seq(1)])), Some("after".to_owned()));
+        assert_eq!(text(pages.page(anna, &[at(1)])), Some("after".to_owned()));
         assert_eq!(pages.total(anna), Some(2));
     }
 
@@ -222,9 +227,9 @@ mod tests {
     fn a_user_has_a_few_pages_the_oldest_going_first() {
         let (pages, anna) = (KeptPages::default(), UserId::make());
         for number in 0..=PAGES as u64 {
-            pages.keep_page(anna, &[Seq(number)], page("kept", Timestamp::now()));
+            pages.keep_page(anna, &[at(number)], page("kept", Timestamp::now()));
         }
-        assert!(pages.page(anna, &[Seq(0)]).is_none());
-        assert!((1..=PAGES as u64).all(|number| pages.page(anna, &[Seq(number)]).is_some()));
+        assert!(pages.page(anna, &[at(0)]).is_none());
+        assert!((1..=PAGES as u64).all(|number| pages.page(anna, &[at(number)]).is_some()));
     }
 }

@@ -7,7 +7,7 @@ use super::statement::{Statements, head, key_of, number_of, place, seq, time};
 use crate::model::cursor::{Cursor, Seq, StoreName};
 use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES};
+use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES, Told};
 use rusqlite::Connection;
 
 /// Deletions that a replay holds at most: like posts over their bound, more are read from the timeline.
@@ -30,7 +30,7 @@ pub(super) fn since(
         return Ok(Missed::Lost(Loss::Expired));
     }
     let Some(user) = key_of(store, user)? else {
-        return Ok(Missed::Entries { entries: Vec::new(), through });
+        return Ok(Missed::Entries { entries: Vec::new(), told: Told::up_to(through) });
     };
     let sources = sources(store, user)?;
     let behind = through.0 - cursor.seq.0;
@@ -45,7 +45,7 @@ pub(super) fn since(
     }
     let mut entries = replay.entries;
     entries.sort_unstable_by_key(|entry| entry.seq);
-    Ok(Missed::Entries { entries, through })
+    Ok(Missed::Entries { entries, told: Told::up_to(through) })
 }
 
 /// Whether entries behind the place are swept, or old enough to be.

@@ -6,14 +6,14 @@
 //! when its newest post may be next. What is missed behind a cursor: see `missed`.
 
 use super::posts::post_at;
-use super::statement::{Statements, key_of, number_of, place, seq, viewer_key};
+use super::statement::{Statements, key_of, number_of, place, seq, uuid, viewer_key};
 use super::{Store, missed};
 use crate::model::cursor::{Cursor, Seq, StoreName};
-use crate::model::id::UserId;
+use crate::model::id::{PostId, UserId};
 use crate::model::post::PostView;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{
-    Missed, Pending, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES, TimelineFrom, Timelines,
+    Missed, Pending, Place, StorageError, TIMELINE_AGE, TIMELINE_ENTRIES, TimelineFrom, Timelines,
 };
 use rusqlite::{Connection, params};
 use std::collections::BinaryHeap;
@@ -26,20 +26,20 @@ const WALK: usize = 4;
 const WALK_ON: usize = 16;
 
 impl Timelines for Store {
-    fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Seq>> {
-        self.read(move |store| list(store, user, from, limit))
+    fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Place>> {
+        self.read(move |store| places(store, list(store, user, from, limit)?))
     }
 
     fn total(&self, user: UserId) -> Pending<u64> {
         self.read(move |store| total(store, user))
     }
 
-    fn show(&self, user: UserId, seqs: Vec<Seq>) -> Pending<Vec<PostView>> {
+    fn show(&self, user: UserId, places: Vec<Place>) -> Pending<Vec<PostView>> {
         self.read(move |store| {
             let viewer = viewer_key(store, user)?;
-            let mut shown = Vec::with_capacity(seqs.len());
-            for seq in seqs {
-                shown.extend(post_at(store, seq, viewer)?);
+            let mut shown = Vec::with_capacity(places.len());
+            for place in places {
+                shown.extend(post_at(store, place.seq, viewer)?);
             }
             Ok(shown)
         })
@@ -115,6 +115,17 @@ fn list(
     let mut found = newest(store, &sources, &window, below, skip + limit)?;
     found.drain(..skip.min(found.len()));
     Ok(found)
+}
+
+/// The posts' ids beside their numbers.
+fn places(store: &Connection, seqs: Vec<Seq>) -> Result<Vec<Place>, StorageError> {
+    let mut places = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        let post = store
+            .first("SELECT id FROM posts WHERE seq = ?1", [place(seq)], |row| uuid(row, 0).map(PostId))?;
+        places.extend(post.map(|post| Place { seq, post }));
+    }
+    Ok(places)
 }
 
 /// The newest `count` living posts of `sources` below a place.

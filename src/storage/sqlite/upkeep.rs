@@ -4,7 +4,7 @@ use super::statement::{Statements, head, number_of};
 use super::{Store, backup};
 use crate::model::cursor::Seq;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{KEY_AGE, Pending, StorageError, TIMELINE_AGE, Upkeep};
+use crate::storage::{Backup, KEY_AGE, Pending, StorageError, TIMELINE_AGE, Upkeep};
 use rusqlite::{Connection, params};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,14 +43,16 @@ impl Upkeep for Store {
         })
     }
 
-    fn backup(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()> {
-        backup::start(Arc::clone(&self.file), file, progress)
-    }
-
     fn close(&self) -> Pending<()> {
         // The last connection to close moves the log into the file.
         self.readers.close();
         self.writer.close()
+    }
+}
+
+impl Backup for Store {
+    fn backup(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()> {
+        backup::start(Arc::clone(&self.file), file, progress)
     }
 }
 

@@ -1,0 +1,214 @@
+//! Jobs: what takes several writes, noted down before the first of them and done after the last.
+//!
+//! A job's row is in the partition of its shard and minute; `minutes` tells which of those there are. Its
+//! stamp is given by the clock, so a job written again is the same row. Done jobs are marked in groups: one
+//! that a crash leaves unmarked is done again, which changes nothing.
+
+use super::Inner;
+use super::cql::{Cql, statements};
+use super::stamp::{self, column};
+use crate::model::cursor::Seq;
+use crate::model::event::Change;
+use crate::model::id::{FollowId, LikeId, PostId, UserId};
+use crate::model::timestamp::Timestamp;
+use crate::storage::StorageError;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is to be done, as it stands in the row. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Job {
+    /// A post: the author's entry number `version`.
+    Post {
+        id: PostId,
+        author: UserId,
+        author_name: String,
+        content: String,
+        created_at: i64,
+        version: i64,
+        key: Option<(String, String)>,
+    },
+    /// A deletion: the author's entry number `version`.
+    Delete { post: PostId, post_seq: i64, author: UserId, deleted_at: i64, version: i64 },
+    /// A follow, or (`ends`) an unfollow, that makes `version` of the claim in `following`.
+    Follow {
+        id: FollowId,
+        follower: UserId,
+        followee: UserId,
+        created_at: i64,
+        version: i64,
+        ends: bool,
+        at: i64,
+    },
+    /// A like, or (`ends`) one that is taken back, that makes `version` of the claim in `likes`.
+    Like { id: LikeId, user: UserId, post: PostId, created_at: i64, version: i64, ends: bool, at: i64 },
+    /// A registration: `users` is written once both claims are.
+    Register { user: UserId, email: Option<String>, username: String, at: i64 },
+    /// A change of name that makes `version` of the row in `users`.
+    Rename { user: UserId, from: String, to: String, version: i64, at: i64 },
+}
+
+statements! {
+    /// What jobs send.
+    Statements {
+        write: Write, "INSERT INTO jobs (shard, minute, seq, body) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+        finish: Write, "UPDATE jobs SET done = true WHERE shard = ? AND minute = ? AND seq = ?";
+        mark_minute: Write, "INSERT INTO minutes (kind, shard, minute) VALUES (?, ?, ?)";
+        event: Write, "INSERT INTO events (shard, minute, id, event, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?) USING TIMESTAMP ?";
+    }
+}
+
+/// What has partitions of a shard and a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Queue {
+    Jobs,
+    Events,
+}
+
+impl Queue {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Done jobs gather so long before they are marked.
+const GATHER: Duration = Duration::from_millis(250);
+/// A pause after marking failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Jobs marked in one request.
+const MARKED_AT_ONCE: usize = 100;
+
+/// The jobs of this process.
+pub(super) struct Jobs {
+    pub(super) statements: Statements,
+    /// The newest minute that `minutes` is known to have.
+    marked: Mutex<HashMap<(Queue, i32), i32>>,
+    finished: Mutex<Finished>,
+}
+
+/// Jobs that are done and not marked so yet.
+#[derive(Default)]
+struct Finished {
+    seqs: Vec<Seq>,
+    is_marking: bool,
+}
+
+impl Jobs {
+    pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
+        let statements = Statements::prepare(cql).await?;
+        Ok(Self { statements, marked: Mutex::default(), finished: Mutex::default() })
+    }
+
+    fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes a job of `owner` down; answers its stamp.
+    pub(super) async fn begin_job(&self, owner: UserId, job: &Job) -> Result<Seq, StorageError> {
+        let seq = self.clock.stamp(stamp::shard_of(owner), None, |_| {});
+        self.write_job(seq, job, 0).await?;
+        Ok(seq)
+    }
+
+    /// Writes a job's row; again with a greater `revision` where it must say something else.
+    pub(super) async fn write_job(&self, seq: Seq, job: &Job, revision: i64) -> Result<(), StorageError> {
+        // Before the row: a row in a minute that nobody looks at is lost.
+        self.mark_minute(Queue::Jobs, seq).await?;
+        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
+        let written_at = stamp::written_at(seq) + revision;
+        let values = (shard, minute, column(seq), job.to_text()?, written_at);
+        self.cql.write(&self.jobs.statements.write, values).await
+    }
+
+    /// Sees to it that `minutes` has the stamp's minute.
+    pub(super) async fn mark_minute(&self, queue: Queue, seq: Seq) -> Result<(), StorageError> {
+        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
+        let marked = || self.jobs.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if marked().get(&(queue, shard)) == Some(&minute) {
+            return Ok(());
+        }
+        self.cql.write(&self.jobs.statements.mark_minute, (queue.name(), shard, minute)).await?;
+        marked().insert((queue, shard), minute);
+        Ok(())
+    }
+
+    /// A job is done: soon it is marked so.
+    pub(super) fn end_job(self: &Arc<Self>, seq: Seq) {
+        self.end_jobs([seq]);
+    }
+
+    /// Jobs are done: soon they are marked so.
+    pub(super) fn end_jobs(self: &Arc<Self>, seqs: impl IntoIterator<Item = Seq>) {
+        let mut finished = self.jobs.finished();
+        finished.seqs.extend(seqs);
+        if !finished.is_marking && !finished.seqs.is_empty() {
+            finished.is_marking = true;
+            tokio::spawn(self.clone().mark_finished());
+        }
+    }
+
+    async fn mark_finished(self: Arc<Self>) {
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let seqs = {
+                let mut finished = self.jobs.finished();
+                finished.is_marking = !finished.seqs.is_empty();
+                std::mem::take(&mut finished.seqs)
+            };
+            if seqs.is_empty() {
+                return;
+            }
+            if let Err(error) = self.mark_done(&seqs).await {
+                tracing::debug!(%error, jobs = seqs.len(), "done jobs could not be marked yet: {error}");
+                self.jobs.finished().seqs.extend(seqs);
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }
+
+    /// Marks jobs done, partition by partition.
+    pub(super) async fn mark_done(&self, seqs: &[Seq]) -> Result<(), StorageError> {
+        let mut partitions: BTreeMap<(i32, i32), Vec<(i32, i32, i64)>> = BTreeMap::new();
+        for seq in seqs {
+            let place = (stamp::shard(*seq), stamp::minute(*seq));
+            partitions.entry(place).or_default().push((place.0, place.1, column(*seq)));
+        }
+        for rows in partitions.values().flat_map(|rows| rows.chunks(MARKED_AT_ONCE)) {
+            self.cql.write_batch(&self.jobs.statements.finish, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Queues an event, where events are sent; `seq` is the stamp of the job that it is of: one event a job.
+    pub(super) async fn publish(
+        &self,
+        seq: Seq,
+        change: &Change<'_>,
+        at: Timestamp,
+    ) -> Result<(), StorageError> {
+        if !self.events {
+            return Ok(());
+        }
+        self.mark_minute(Queue::Events, seq).await?;
+        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
+        let event = change.event(at).to_string();
+        let values = (shard, minute, column(seq), event, at.millis(), stamp::written_at(seq));
+        self.cql.write(&self.jobs.statements.event, values).await
+    }
+}
+
+impl Job {
+    fn to_text(&self) -> Result<String, StorageError> {
+        serde_json::to_string(self).map_err(|error| StorageError::Refused(error.to_string()))
+    }
+}
