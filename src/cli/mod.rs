@@ -5,6 +5,7 @@
 mod backup;
 mod dead_letters;
 mod flag;
+mod health;
 mod listen;
 mod openapi;
 mod operator;
@@ -51,6 +52,9 @@ enum Command {
     /// Look after events that could not be sent, while the server runs or not.
     #[command(after_help = dead_letters::EXAMPLE)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Ask the server of the same settings whether it is ready, for healthchecks.
+    #[command(after_help = health::EXAMPLE)]
+    Health(health::Health),
     /// Print the API as an OpenAPI document, as /openapi.json has it.
     #[command(after_help = openapi::EXAMPLE)]
     Openapi,
@@ -103,6 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Listen(listen) => listen.run(),
             Command::Backup(backup) => backup.run(),
             Command::DeadLetters(letters) => letters.run(),
+            Command::Health(health) => health.run(),
             Command::Openapi => openapi::print(),
         },
         Err(told) => {
