@@ -9,6 +9,7 @@ mod health;
 mod listen;
 mod openapi;
 mod operator;
+mod schema;
 mod serve;
 
 use crate::StartError;
@@ -55,6 +56,9 @@ enum Command {
     /// Ask the server of the same settings whether it is ready, for healthchecks.
     #[command(after_help = health::EXAMPLE)]
     Health(health::Health),
+    /// Make, or look at, the tables in a CQL cluster.
+    #[command(after_help = schema::EXAMPLE)]
+    Schema(schema::Schema),
     /// Print the API as an OpenAPI document, as /openapi.json has it.
     #[command(after_help = openapi::EXAMPLE)]
     Openapi,
@@ -108,6 +112,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Backup(backup) => backup.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Health(health) => health.run(),
+            Command::Schema(schema) => schema.run(),
             Command::Openapi => openapi::print(),
         },
         Err(told) => {

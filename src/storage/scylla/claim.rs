@@ -72,7 +72,7 @@ impl Claim {
     ///
     /// # Errors
     /// Where the cluster does not answer.
-    pub async fn release(self) -> Result<(), StorageError> {
+    pub async fn release(&self) -> Result<(), StorageError> {
         self.renewing.abort();
         let (_, boot, version) = self.holder.row().await?;
         if boot == Some(self.holder.boot) {
