@@ -11,9 +11,9 @@ use crate::model::cursor::Seq;
 use crate::model::event::Change;
 use crate::model::id::{FollowId, LikeId, PostId, UserId};
 use crate::model::timestamp::Timestamp;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, TokenHash};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) enum Job {
         content: String,
         created_at: i64,
         version: i64,
-        key: Option<(String, String)>,
+        key: Option<(String, TokenHash)>,
     },
     /// A deletion: the author's entry number `version`.
     Delete { post: PostId, post_seq: i64, author: UserId, deleted_at: i64, version: i64 },
@@ -57,12 +57,11 @@ statements! {
         write: Write, "INSERT INTO jobs (shard, minute, seq, body) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
         finish: Write, "UPDATE jobs SET done = true WHERE shard = ? AND minute = ? AND seq = ?";
         mark_minute: Write, "INSERT INTO minutes (kind, shard, minute) VALUES (?, ?, ?)";
-        event: Write, "INSERT INTO events (shard, minute, id, event, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?) USING TIMESTAMP ?";
     }
 }
 
 /// What has partitions of a shard and a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Queue {
     Jobs,
     Events,
@@ -90,6 +89,10 @@ pub(super) struct Jobs {
     /// The newest minute that `minutes` is known to have.
     marked: Mutex<HashMap<(Queue, i32), i32>>,
     finished: Mutex<Finished>,
+    /// Entries whose delivery is not done.
+    open: Mutex<BTreeMap<Seq, UserId>>,
+    /// Partitions that may have rows.
+    live: Mutex<BTreeSet<(Queue, i32, i32)>>,
 }
 
 /// Jobs that are done and not marked so yet.
@@ -102,7 +105,28 @@ struct Finished {
 impl Jobs {
     pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
         let statements = Statements::prepare(cql).await?;
-        Ok(Self { statements, marked: Mutex::default(), finished: Mutex::default() })
+        Ok(Self {
+            statements,
+            marked: Mutex::default(),
+            finished: Mutex::default(),
+            open: Mutex::default(),
+            live: Mutex::default(),
+        })
+    }
+
+    /// Entries that are on their way.
+    pub(super) fn opened(&self, entries: impl IntoIterator<Item = (Seq, UserId)>) {
+        self.open().extend(entries);
+    }
+
+    /// Entries whose delivery is not done, with their authors.
+    pub(super) fn open(&self) -> MutexGuard<'_, BTreeMap<Seq, UserId>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Partitions, by queue, shard and minute, that may have rows.
+    pub(super) fn live(&self) -> MutexGuard<'_, BTreeSet<(Queue, i32, i32)>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finished(&self) -> MutexGuard<'_, Finished> {
@@ -128,6 +152,21 @@ impl Inner {
         self.cql.write(&self.jobs.statements.write, values).await
     }
 
+    /// Notes several jobs of one owner down, at once where they are of one minute.
+    pub(super) async fn write_jobs(&self, jobs: &[(Seq, Job)]) -> Result<(), StorageError> {
+        let mut minutes: BTreeMap<i32, Vec<(i32, i32, i64, String, i64)>> = BTreeMap::new();
+        for (seq, job) in jobs {
+            self.mark_minute(Queue::Jobs, *seq).await?;
+            let (shard, minute) = (stamp::shard(*seq), stamp::minute(*seq));
+            let row = (shard, minute, column(*seq), job.to_text()?, stamp::written_at(*seq));
+            minutes.entry(minute).or_default().push(row);
+        }
+        for rows in minutes.values() {
+            self.cql.write_batch(&self.jobs.statements.write, rows).await?;
+        }
+        Ok(())
+    }
+
     /// Sees to it that `minutes` has the stamp's minute.
     pub(super) async fn mark_minute(&self, queue: Queue, seq: Seq) -> Result<(), StorageError> {
         let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
@@ -136,6 +175,7 @@ impl Inner {
             return Ok(());
         }
         self.cql.write(&self.jobs.statements.mark_minute, (queue.name(), shard, minute)).await?;
+        self.jobs.live().insert((queue, shard, minute));
         marked().insert((queue, shard), minute);
         Ok(())
     }
@@ -196,19 +236,21 @@ impl Inner {
         change: &Change<'_>,
         at: Timestamp,
     ) -> Result<(), StorageError> {
-        if !self.events {
+        if !self.sends_events {
             return Ok(());
         }
-        self.mark_minute(Queue::Events, seq).await?;
-        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
-        let event = change.event(at).to_string();
-        let values = (shard, minute, column(seq), event, at.millis(), stamp::written_at(seq));
-        self.cql.write(&self.jobs.statements.event, values).await
+        self.queue_event(seq, change.event(at).to_string(), at).await
     }
 }
 
 impl Job {
     fn to_text(&self) -> Result<String, StorageError> {
         serde_json::to_string(self).map_err(|error| StorageError::Refused(error.to_string()))
+    }
+
+    /// A job as it stands in its row.
+    pub(super) fn from_text(text: &str) -> Result<Self, StorageError> {
+        serde_json::from_str(text)
+            .map_err(|error| StorageError::Refused(format!("a job is not one: {error}")))
     }
 }

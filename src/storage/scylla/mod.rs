@@ -11,13 +11,20 @@
 
 #![expect(dead_code, reason = "its parts are being built")]
 
+mod claim;
 mod connect;
 mod cql;
+mod entries;
+mod events;
 mod jobs;
+mod lane;
+mod recovery;
 mod replication;
 mod schema;
 mod stamp;
+mod upkeep;
 
+pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
 pub use replication::{Replication, ReplicationError};
 pub use schema::{SCHEMA, SchemaError, Status, VERSION};
@@ -38,8 +45,6 @@ const CALLS: usize = 4_096;
 pub struct Options {
     /// The cluster and the keyspace.
     pub access: Access,
-    /// The name of the node that opens it, for the claim that it holds.
-    pub node: String,
     /// Whether every change is queued as an event.
     pub events: bool,
     /// Who hears of entries before they can be read.
@@ -58,10 +63,16 @@ struct Inner {
     name: StoreName,
     clock: Clock,
     observer: Arc<dyn EntryObserver>,
-    events: bool,
+    sends_events: bool,
     wide_author_followers: u64,
     calls: Arc<Semaphore>,
     jobs: jobs::Jobs,
+    lanes: lane::Lanes,
+    in_flight: lane::InFlight,
+    entries: entries::Statements,
+    events: events::Events,
+    recovery: recovery::Recovery,
+    upkeep: upkeep::Statements,
 }
 
 impl Store {
@@ -70,24 +81,38 @@ impl Store {
     /// # Errors
     /// Why not, in one line.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { access, node: _, events, observer, wide_author_followers } = options;
+        let Options { access, events, observer, wide_author_followers } = options;
         let session = access.open().await?;
         let cql = Cql::new(session);
         let opened = async {
             let name = schema::store_name(&cql).await?;
-            let jobs = jobs::Jobs::prepare(&cql).await?;
-            Ok::<_, StorageError>((name, jobs))
+            let parts = tokio::try_join!(
+                jobs::Jobs::prepare(&cql),
+                lane::Lanes::prepare(&cql),
+                entries::Statements::prepare(&cql),
+                events::Events::prepare(&cql),
+                recovery::Recovery::prepare(&cql),
+                upkeep::Statements::prepare(&cql),
+            )?;
+            Ok::<_, StorageError>((name, parts))
         };
-        let (name, jobs) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, (jobs, lanes, entries, queued, recovery, upkeep)) =
+            opened.await.map_err(|error| access.unusable(&error))?;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
             clock: Clock::default(),
             observer,
-            events,
+            sends_events: events,
             wide_author_followers,
             calls: Arc::new(Semaphore::new(CALLS)),
             jobs,
+            lanes,
+            in_flight: lane::InFlight::default(),
+            entries,
+            events: queued,
+            recovery,
+            upkeep,
         })))
     }
 
