@@ -11,14 +11,19 @@
 
 #![expect(dead_code, reason = "its parts are being built")]
 
+mod backfill;
 mod connect;
 mod cql;
 mod entries;
+mod followers;
+mod following;
 mod jobs;
 mod lane;
+mod likes;
 mod replication;
 mod schema;
 mod stamp;
+mod turns;
 
 pub use connect::{Access, OpenError};
 pub use replication::{Replication, ReplicationError};
@@ -67,6 +72,10 @@ struct Inner {
     lanes: lane::Lanes,
     in_flight: lane::InFlight,
     entries: entries::Statements,
+    backfills: backfill::Statements,
+    followers: followers::Followers,
+    following: following::Following,
+    likes: likes::Likes,
 }
 
 impl Store {
@@ -84,10 +93,15 @@ impl Store {
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
                 entries::Statements::prepare(&cql),
+                backfill::Statements::prepare(&cql),
+                followers::Followers::prepare(&cql),
+                following::Following::prepare(&cql),
+                likes::Likes::prepare(&cql),
             )?;
             Ok::<_, StorageError>((name, parts))
         };
-        let (name, (jobs, lanes, entries)) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (jobs, lanes, entries, backfills, followers, following, likes) = parts;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -100,6 +114,10 @@ impl Store {
             lanes,
             in_flight: lane::InFlight::default(),
             entries,
+            backfills,
+            followers,
+            following,
+            likes,
         })))
     }
 
