@@ -4,6 +4,7 @@ mod accounts;
 mod arrows;
 mod crash;
 mod delivery;
+mod engines;
 mod errors;
 mod full_disk;
 mod fuzz;

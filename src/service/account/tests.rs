@@ -6,7 +6,6 @@ use crate::identity::issuers::{IssuerConfig, Issuers};
 use crate::identity::keys::SigningKey;
 use crate::identity::passwords::Passwords;
 use crate::identity::tokens::Mint;
-use crate::model::cursor::Seq;
 use crate::model::id::{LoginId, UserId};
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
@@ -14,7 +13,7 @@ use crate::model::user::{Caller, Email, Profile, User, Username};
 use crate::service::ServiceError;
 use crate::storage::volatile::{CachedPage, Revocations, TimelineCache};
 use crate::storage::{
-    Accounts, NewRefresh, NewUser, Pending, Refresh, Registration, Renaming, StorageError, TokenHash,
+    Accounts, NewRefresh, NewUser, Pending, Place, Refresh, Registration, Renaming, StorageError, TokenHash,
 };
 use aws_lc_rs::signature::Ed25519KeyPair;
 use futures_util::FutureExt;
@@ -128,11 +127,11 @@ impl Revocations for Ended {
 struct Forgotten(AtomicUsize);
 
 impl TimelineCache for Forgotten {
-    fn page(&self, _: UserId, _: &[Seq]) -> Option<CachedPage> {
+    fn page(&self, _: UserId, _: &[Place]) -> Option<CachedPage> {
         None
     }
 
-    fn keep_page(&self, _: UserId, _: &[Seq], _: CachedPage) {}
+    fn keep_page(&self, _: UserId, _: &[Place], _: CachedPage) {}
 
     fn total(&self, _: UserId) -> Option<u64> {
         None

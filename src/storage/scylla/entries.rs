@@ -99,7 +99,9 @@ impl Inner {
                 let place = (stamp::shard(seq), stamp::minute(seq), column(seq));
                 let row: Option<(Option<String>,)> = self.cql.first(&self.entries.job, place).await?;
                 let body = row.and_then(|(body,)| body);
-                body.map(|body| Job::from_text(&body)).transpose().map(|job| job.and_then(|job| job.entry(seq)))
+                body.map(|body| Job::from_text(&body))
+                    .transpose()
+                    .map(|job| job.and_then(|job| job.entry(seq)))
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -160,11 +162,9 @@ impl Job {
                 },
                 author_name,
             },
-            Self::Delete { post, author, deleted_at, .. } => EntryChange::Deleted {
-                id: post,
-                author,
-                deleted_at: Timestamp::from_millis(deleted_at),
-            },
+            Self::Delete { post, author, deleted_at, .. } => {
+                EntryChange::Deleted { id: post, author, deleted_at: Timestamp::from_millis(deleted_at) }
+            }
             _ => return None,
         };
         Some(Entry { seq, change })

@@ -185,7 +185,9 @@ impl Inner {
                 Decision::Applied => return Ok(next),
                 Decision::Refused | Decision::Unknown if Instant::now() < until => pauses.next().await,
                 Decision::Refused | Decision::Unknown => {
-                    return Err(StorageError::Unavailable("a follow's other side was not written".to_owned()));
+                    return Err(StorageError::Unavailable(
+                        "a follow's other side was not written".to_owned(),
+                    ));
                 }
             }
         }
@@ -201,14 +203,8 @@ impl Inner {
     ) -> Result<Decision, StorageError> {
         let Statements { decide, anchor, take, .. } = &self.followers.statements;
         let mut statements = vec![decide];
-        let mut values: Vec<Box<dyn SerializeRow + Send + Sync>> = vec![Box::new((
-            next.total,
-            next.changes,
-            next.made,
-            followee.0,
-            shard,
-            counts.changes,
-        ))];
+        let mut values: Vec<Box<dyn SerializeRow + Send + Sync>> =
+            vec![Box::new((next.total, next.changes, next.made, followee.0, shard, counts.changes))];
         if counts.changes.is_none() {
             statements.push(anchor);
             values.push(Box::new((followee.0, shard, ANCHOR)));
@@ -278,11 +274,9 @@ impl Inner {
     /// Users by id, each at its place, with their names now.
     pub(super) async fn named(&self, places: Vec<(i64, Uuid)>) -> Result<Vec<(u64, Named)>, StorageError> {
         let ids: Vec<Uuid> = places.iter().map(|(_, id)| *id).collect();
-        let found: Vec<Vec<(Uuid, Option<String>)>> = iter(ids.chunks(KEYS_AT_ONCE))
-            .map(|ids| {
-                let ids = ids.to_vec();
-                async move { self.cql.rows(&self.followers.statements.names, (ids,)).await }
-            })
+        let chunks: Vec<Vec<Uuid>> = ids.chunks(KEYS_AT_ONCE).map(<[Uuid]>::to_vec).collect();
+        let found: Vec<Vec<(Uuid, Option<String>)>> = iter(chunks)
+            .map(|ids| async move { self.cql.rows(&self.followers.statements.names, (ids,)).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
@@ -362,9 +356,8 @@ mod tests {
     #[test]
     fn a_row_takes_a_newer_version_once_and_never_an_older_one() {
         let follower = UserId::make();
-        let side = |version, follows| {
-            HashMap::from([(follower.0, Side { follower, version, follows, place: 9 })])
-        };
+        let side =
+            |version, follows| HashMap::from([(follower.0, Side { follower, version, follows, place: 9 })]);
         let counts = Counts { total: 5, changes: Some(7), made: 6 };
         let row = |version, state| [(follower.0, Some(5), Some(7), Some(6), version, state)];
 

@@ -223,7 +223,8 @@ impl Inner {
         at: Timestamp,
     ) -> Result<(), StorageError> {
         let follow = row.follow(pair);
-        let change = if row.follows { Change::FollowCreated(&follow) } else { Change::FollowDeleted(&follow) };
+        let change =
+            if row.follows { Change::FollowCreated(&follow) } else { Change::FollowDeleted(&follow) };
         let shown = until_done("what a follow shows", || self.show_follow(pair, row));
         let published = until_done("the event of a follow", || self.publish(seq, &change, at));
         tokio::try_join!(shown, published)?;
@@ -404,8 +405,7 @@ impl Inner {
     /// All whom a user follows, each with the entry of its own after which the follow began.
     pub(super) async fn followees(&self, user: UserId) -> Result<Vec<(UserId, Seq)>, StorageError> {
         type Columns = (Uuid, Option<i8>, Option<i64>);
-        let found: Vec<Columns> =
-            self.cql.rows(&self.following.statements.followees, (user.0,)).await?;
+        let found: Vec<Columns> = self.cql.rows(&self.following.statements.followees, (user.0,)).await?;
         let followed = found.into_iter().filter(|(_, state, _)| *state == Some(1));
         Ok(followed.map(|(id, _, since)| (UserId(id), from_column(since.unwrap_or(0)))).collect())
     }

@@ -59,7 +59,6 @@ statements! {
         write: Write, "INSERT INTO jobs (shard, minute, seq, body) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
         finish: Write, "UPDATE jobs SET done = true WHERE shard = ? AND minute = ? AND seq = ?";
         mark_minute: Write, "INSERT INTO minutes (kind, shard, minute) VALUES (?, ?, ?)";
-        event: Write, "INSERT INTO events (shard, minute, id, event, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?) USING TIMESTAMP ?";
     }
 }
 
@@ -239,14 +238,10 @@ impl Inner {
         change: &Change<'_>,
         at: Timestamp,
     ) -> Result<(), StorageError> {
-        if !self.events {
+        if !self.sends_events {
             return Ok(());
         }
-        self.mark_minute(Queue::Events, seq).await?;
-        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
-        let event = change.event(at).to_string();
-        let values = (shard, minute, column(seq), event, at.millis(), stamp::written_at(seq));
-        self.cql.write(&self.jobs.statements.event, values).await
+        self.queue_event(seq, change.event(at).to_string(), at).await
     }
 }
 
@@ -257,6 +252,7 @@ impl Job {
 
     /// A job as it stands in its row.
     pub(super) fn from_text(text: &str) -> Result<Self, StorageError> {
-        serde_json::from_str(text).map_err(|error| StorageError::Refused(format!("a job is not one: {error}")))
+        serde_json::from_str(text)
+            .map_err(|error| StorageError::Refused(format!("a job is not one: {error}")))
     }
 }

@@ -229,7 +229,13 @@ impl Inner {
         type Row = (Option<i64>, Option<Uuid>, Option<i64>, Option<i64>, Option<Vec<i64>>);
         let row: Option<Row> = self.cql.first(&self.lanes.statements.author, (id.0,)).await?;
         let (version, newest, newest_seq, posts, recent) = row.unwrap_or_default();
-        Ok(Author { version, newest, newest_seq, posts: posts.unwrap_or(0), recent: recent.unwrap_or_default() })
+        Ok(Author {
+            version,
+            newest,
+            newest_seq,
+            posts: posts.unwrap_or(0),
+            recent: recent.unwrap_or_default(),
+        })
     }
 
     /// What a key was used for, at whatever age.
@@ -237,7 +243,8 @@ impl Inner {
         type Row = (Vec<u8>, Uuid, String, i64);
         let row: Option<Row> = self.cql.first(&self.lanes.statements.key, (user.0, key)).await?;
         row.map(|(body, post, content, created_at)| {
-            let body = body.try_into().map_err(|_| StorageError::Refused("a key without a hash".to_owned()))?;
+            let body =
+                body.try_into().map_err(|_| StorageError::Refused("a key without a hash".to_owned()))?;
             let (content, created_at) = (Content::stored(content), Timestamp::from_millis(created_at));
             Ok(KeyUse { body, post: Post { id: PostId(post), author: user, content, likes: 0, created_at } })
         })
@@ -288,7 +295,8 @@ impl Inner {
             jobs.push((seq, Job::post(post, &name, next.version.unwrap_or(0))));
         }
         let mut answers: Vec<_> = posts.into_iter().map(|(_, answer)| answer).collect();
-        let mut fail = |error: &StorageError| answers.iter_mut().for_each(|answer| answer.give(Err(error.clone())));
+        let mut fail =
+            |error: &StorageError| answers.iter_mut().for_each(|answer| answer.give(Err(error.clone())));
         if self.take_place(id, author, &known, next, &jobs, &mut fail).await {
             for ((seq, job), answer) in jobs.into_iter().zip(&mut answers) {
                 if let Some(entry) = job.entry(seq) {
@@ -406,10 +414,7 @@ impl Inner {
     ) -> Result<bool, StorageError> {
         let until = Instant::now() + WRITE_DEADLINE;
         loop {
-            let values =
-                (next.version, next.newest, next.newest_seq, next.posts, &next.recent, id.0, known.version);
-            let decision = self.cql.decide(&self.lanes.statements.advance, values).await;
-            let error = match decision {
+            let error = match self.set_author(id, known, next).await {
                 Ok(Decision::Applied) => return Ok(true),
                 Ok(Decision::Refused | Decision::Unknown) => match self.author(id).await {
                     Ok(now) if now.recent.starts_with(&next.recent[..1]) => return Ok(true),
@@ -428,6 +433,20 @@ impl Inner {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+impl Inner {
+    /// Brings an author's row from one state to another, if it is in that one.
+    pub(super) async fn set_author(
+        &self,
+        id: UserId,
+        known: &Author,
+        next: &Author,
+    ) -> Result<Decision, StorageError> {
+        let values =
+            (next.version, next.newest, next.newest_seq, next.posts, &next.recent, id.0, known.version);
+        self.cql.decide(&self.lanes.statements.advance, values).await
     }
 }
 

@@ -113,8 +113,7 @@ impl Likes {
 impl Inner {
     /// Likes a post, once.
     pub(super) async fn like(self: Arc<Self>, like: Like) -> Result<Liking, StorageError> {
-        let (is_there, is_somebody) =
-            tokio::try_join!(self.is_living(like.post), self.is_user(like.user))?;
+        let (is_there, is_somebody) = tokio::try_join!(self.is_living(like.post), self.is_user(like.user))?;
         if !is_there {
             return Ok(Liking::Missing);
         }
@@ -144,13 +143,12 @@ impl Inner {
         user: UserId,
         posts: &[PostId],
     ) -> Result<HashSet<PostId>, StorageError> {
-        let found: Vec<Vec<(Uuid, Option<i8>)>> = iter(posts.chunks(KEYS_AT_ONCE))
-            .map(|posts| {
-                let ids: Vec<Uuid> = posts.iter().map(|post| post.0).collect();
-                async move {
-                    let values = (ids, shard_of(user), user.0);
-                    self.cql.rows_at_once(&self.likes.statements.liked, values).await
-                }
+        let ids = |posts: &[PostId]| posts.iter().map(|post| post.0).collect();
+        let chunks: Vec<Vec<Uuid>> = posts.chunks(KEYS_AT_ONCE).map(ids).collect();
+        let found: Vec<Vec<(Uuid, Option<i8>)>> = iter(chunks)
+            .map(|ids| async move {
+                let values = (ids, shard_of(user), user.0);
+                self.cql.rows_at_once(&self.likes.statements.liked, values).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -179,9 +177,8 @@ impl Inner {
             tokio::spawn(async move {
                 let mut running = inner.likes.groups.run(key);
                 loop {
-                    let group = running.next(GROUP, |group, next| {
-                        group.iter().all(|wish: &Wish| wish.user != next.user)
-                    });
+                    let group = running
+                        .next(GROUP, |group, next| group.iter().all(|wish: &Wish| wish.user != next.user));
                     if group.is_empty() {
                         return;
                     }
@@ -240,7 +237,8 @@ impl Inner {
         if takes.is_empty() {
             return Ok(Tried::Settled(shard.total, shard.changes.unwrap_or(0)));
         }
-        let unwritten = group.iter_mut().filter_map(|wish| wish.job.as_mut()).filter(|noted| !noted.is_written);
+        let unwritten =
+            group.iter_mut().filter_map(|wish| wish.job.as_mut()).filter(|noted| !noted.is_written);
         let written = unwritten.map(|noted| async {
             self.write_job(noted.seq, &noted.job, noted.revision).await?;
             noted.is_written = true;

@@ -12,19 +12,24 @@
 #![expect(dead_code, reason = "its parts are being built")]
 
 mod backfill;
+mod claim;
 mod connect;
 mod cql;
 mod entries;
+mod events;
 mod followers;
 mod following;
 mod jobs;
 mod lane;
 mod likes;
+mod recovery;
 mod replication;
 mod schema;
 mod stamp;
 mod turns;
+mod upkeep;
 
+pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
 pub use replication::{Replication, ReplicationError};
 pub use schema::{SCHEMA, SchemaError, Status, VERSION};
@@ -45,8 +50,6 @@ const CALLS: usize = 4_096;
 pub struct Options {
     /// The cluster and the keyspace.
     pub access: Access,
-    /// The name of the node that opens it, for the claim that it holds.
-    pub node: String,
     /// Whether every change is queued as an event.
     pub events: bool,
     /// Who hears of entries before they can be read.
@@ -65,7 +68,7 @@ struct Inner {
     name: StoreName,
     clock: Clock,
     observer: Arc<dyn EntryObserver>,
-    events: bool,
+    sends_events: bool,
     wide_author_followers: u64,
     calls: Arc<Semaphore>,
     jobs: jobs::Jobs,
@@ -76,6 +79,9 @@ struct Inner {
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
+    events: events::Events,
+    recovery: recovery::Recovery,
+    upkeep: upkeep::Statements,
 }
 
 impl Store {
@@ -84,7 +90,7 @@ impl Store {
     /// # Errors
     /// Why not, in one line.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { access, node: _, events, observer, wide_author_followers } = options;
+        let Options { access, events, observer, wide_author_followers } = options;
         let session = access.open().await?;
         let cql = Cql::new(session);
         let opened = async {
@@ -97,17 +103,20 @@ impl Store {
                 followers::Followers::prepare(&cql),
                 following::Following::prepare(&cql),
                 likes::Likes::prepare(&cql),
+                events::Events::prepare(&cql),
+                recovery::Recovery::prepare(&cql),
+                upkeep::Statements::prepare(&cql),
             )?;
             Ok::<_, StorageError>((name, parts))
         };
         let (name, parts) = opened.await.map_err(|error| access.unusable(&error))?;
-        let (jobs, lanes, entries, backfills, followers, following, likes) = parts;
+        let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
             clock: Clock::default(),
             observer,
-            events,
+            sends_events: events,
             wide_author_followers,
             calls: Arc::new(Semaphore::new(CALLS)),
             jobs,
@@ -118,6 +127,9 @@ impl Store {
             followers,
             following,
             likes,
+            events: queued,
+            recovery,
+            upkeep,
         })))
     }
 

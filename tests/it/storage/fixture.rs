@@ -7,11 +7,12 @@ use roost::model::social::{Follow, Like};
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, User, Username};
 use roost::storage::{
-    Accounts, Appended, Deletion, Entry, EntryChange, EntryObserver, Followed, Graph, IdempotencyKey, Jobs,
-    Missed, NewPost, NewUser, Page, Pending, Posts, Registration, TimelineFrom, Timelines, Upkeep,
+    Accounts, Appended, Backup, Deletion, Entry, EntryChange, EntryObserver, Followed, Graph, IdempotencyKey,
+    Jobs, Missed, NewPost, NewUser, Page, Pending, Place, Posts, Registration, TimelineFrom, Timelines,
+    Upkeep,
 };
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -21,12 +22,22 @@ pub trait Engine: Accounts + Posts + Graph + Timelines + Jobs + Upkeep {}
 impl<E: Accounts + Posts + Graph + Timelines + Jobs + Upkeep> Engine for E {}
 
 /// How an engine opens a file anew: the same data, another instance.
-pub type Reopen = fn(&Path, Arc<Observed>) -> Arc<dyn Engine>;
+pub type Reopen = fn(&Path, Arc<Observed>) -> Opened;
+
+/// An instance of a store, and what not every engine has.
+pub struct Opened {
+    /// The store.
+    pub engine: Arc<dyn Engine>,
+    /// How it copies itself.
+    pub backup: Option<Arc<dyn Backup>>,
+}
 
 /// A store of its own for one test; events are queued.
 pub struct TestStore {
     /// The store.
     pub engine: Arc<dyn Engine>,
+    /// How it copies itself, if it does.
+    pub backup: Option<Arc<dyn Backup>>,
     /// Who hears of its entries.
     pub observed: Arc<Observed>,
     /// Where it keeps its data and a test may keep its own; removed with it.
@@ -115,8 +126,8 @@ impl TestStore {
     pub fn new(reopen: Reopen) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let observed = Arc::new(Observed::default());
-        let engine = reopen(&folder.path().join("roost.db"), Arc::clone(&observed));
-        Self { engine, observed, folder, reopen, newest: Mutex::default() }
+        let Opened { engine, backup } = reopen(&folder.path().join("roost.db"), Arc::clone(&observed));
+        Self { engine, backup, observed, folder, reopen, newest: Mutex::default() }
     }
 
     /// A user of that name.
@@ -200,7 +211,12 @@ impl TestStore {
 
     /// The first page of a timeline, by places.
     pub async fn timeline(&self, user: UserId, limit: usize) -> Vec<Seq> {
-        self.engine.list(user, TimelineFrom::Offset(0), limit).await.unwrap()
+        self.list(user, TimelineFrom::Offset(0), limit).await
+    }
+
+    /// A page of a timeline, by the places of its entries.
+    pub async fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Vec<Seq> {
+        seqs(&self.engine.list(user, from, limit).await.unwrap())
     }
 
     /// A cursor of this store.
@@ -214,6 +230,11 @@ impl TestStore {
             Missed::Entries { entries, .. } => entries,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Copies itself into a file.
+    pub fn copy(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()> {
+        self.backup.as_ref().unwrap().backup(file, progress)
     }
 
     /// The kinds of all events that are due, oldest first; they are gone then.
@@ -235,6 +256,18 @@ pub struct Posted {
     pub id: PostId,
     /// Its place.
     pub seq: Seq,
+}
+
+impl Posted {
+    /// Where it stands in a timeline.
+    pub const fn place(self) -> Place {
+        Place { seq: self.seq, post: self.id }
+    }
+}
+
+/// The entries of places.
+pub fn seqs(places: &[Place]) -> Vec<Seq> {
+    places.iter().map(|place| place.seq).collect()
 }
 
 /// What an append must have answered.

@@ -18,7 +18,7 @@ mod timelines;
 mod upkeep;
 mod writes;
 
-pub use fixture::{Engine, Observed, TestStore};
+pub use fixture::{Observed, Opened, TestStore};
 
 /// The whole suite, on the engine that the function opens.
 macro_rules! contract {

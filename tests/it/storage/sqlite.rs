@@ -1,7 +1,7 @@
 //! The embedded store: the suite, what a file may be found to be, and what its commits are worth.
 
 use super::fixture::{a_key, a_like, new_user};
-use super::{Engine, Observed, TestStore, contract, model, step};
+use super::{Observed, Opened, TestStore, contract, model, step};
 use proptest::test_runner::{Config, TestRunner};
 use roost::model::timestamp::Timestamp;
 use roost::storage::circuit::CircuitState;
@@ -18,8 +18,9 @@ fn open() -> TestStore {
     TestStore::new(reopen)
 }
 
-fn reopen(file: &Path, observer: Arc<Observed>) -> Arc<dyn Engine> {
-    Arc::new(Store::open(Options { observer, ..options(file) }).unwrap())
+fn reopen(file: &Path, observer: Arc<Observed>) -> Opened {
+    let store = Store::open(Options { observer, ..options(file) }).unwrap();
+    Opened { backup: Some(Arc::new(store.clone())), engine: Arc::new(store) }
 }
 
 fn options(file: &Path) -> Options {
@@ -70,7 +71,7 @@ async fn a_commit_is_on_the_disk_before_it_is_answered() {
 async fn its_files_are_for_its_owner_alone() {
     let store = open();
     store.user("anna").await;
-    store.engine.backup(store.folder.path().join("copy"), Box::new(|_, _| {})).await.unwrap();
+    store.copy(store.folder.path().join("copy"), Box::new(|_, _| {})).await.unwrap();
     for file in std::fs::read_dir(store.folder.path()).unwrap() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());

@@ -88,12 +88,15 @@ pub async fn a_copy_is_whole_and_has_a_name_of_its_own(store: TestStore) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tells = Arc::clone(&told);
     let progress = Box::new(move |left, all| tells.lock().unwrap().push((left, all)));
-    store.engine.backup(file.clone(), progress).await.unwrap();
+    store.copy(file.clone(), progress).await.unwrap();
     let last = *told.lock().unwrap().last().unwrap();
     assert!(last.0 == 0 && last.1 > 0, "{last:?}");
 
-    let copy = (store.reopen)(&file, Arc::new(Observed::default()));
-    assert_eq!(copy.list(anna, TimelineFrom::Offset(0), 10).await.unwrap(), store.timeline(anna, 10).await);
+    let copy = (store.reopen)(&file, Arc::new(Observed::default())).engine;
+    assert_eq!(
+        copy.list(anna, TimelineFrom::Offset(0), 10).await.unwrap(),
+        store.engine.list(anna, TimelineFrom::Offset(0), 10).await.unwrap()
+    );
     assert_eq!(copy.profile(ben, anna).await.unwrap(), store.engine.profile(ben, anna).await.unwrap());
     assert_eq!(
         copy.post(posts[0].id, anna).await.unwrap(),
@@ -121,7 +124,7 @@ pub async fn a_copy_is_made_while_writes_go_on(store: TestStore) {
         }
     });
     let file = store.folder.path().join("copy.db");
-    let copying = store.engine.backup(file.clone(), progress);
+    let copying = store.copy(file.clone(), progress);
     let mut count = 0;
     while let Some(()) = steps.recv().await {
         store.post(anna, "meanwhile").await;
@@ -130,7 +133,7 @@ pub async fn a_copy_is_made_while_writes_go_on(store: TestStore) {
     }
     copying.await.unwrap();
     assert!(count >= 2, "the copy was made in {count} steps");
-    let copy = (store.reopen)(&file, Arc::new(Observed::default()));
+    let copy = (store.reopen)(&file, Arc::new(Observed::default())).engine;
     assert_eq!(copy.head().await.unwrap(), before);
     assert_eq!(copy.profile(anna, anna).await.unwrap().unwrap().posts, 3_000);
     let total = store.engine.profile(anna, anna).await.unwrap().unwrap().posts;
@@ -150,16 +153,16 @@ pub async fn a_copy_overwrites_nothing_and_leaves_nothing_half_made(store: TestS
         names
     };
     std::fs::write(path("mine"), "mine").unwrap();
-    assert!(matches!(store.engine.backup(path("mine"), silent()).await, Err(StorageError::Refused(_))));
+    assert!(matches!(store.copy(path("mine"), silent()).await, Err(StorageError::Refused(_))));
     assert_eq!(std::fs::read_to_string(path("mine")).unwrap(), "mine");
-    let nowhere = store.engine.backup(path("no-such-folder").join("copy.db"), silent()).await;
+    let nowhere = store.copy(path("no-such-folder").join("copy.db"), silent()).await;
     assert!(nowhere.is_err());
     assert_eq!(names(), ["mine"]);
     // What a copy left that was cut off is in nobody's way.
     std::fs::write(path("copy.db.partial"), "x".repeat(100_000)).unwrap();
-    store.engine.backup(path("copy.db"), silent()).await.unwrap();
+    store.copy(path("copy.db"), silent()).await.unwrap();
     assert_eq!(names(), ["copy.db", "mine"]);
-    let copy = (store.reopen)(&path("copy.db"), Arc::new(Observed::default()));
+    let copy = (store.reopen)(&path("copy.db"), Arc::new(Observed::default())).engine;
     assert!(copy.user(anna).await.unwrap().is_some());
 }
 
@@ -174,7 +177,7 @@ pub async fn what_was_taken_before_the_end_is_committed_and_nothing_after(store:
     for post in posting {
         stored(post.await.unwrap());
     }
-    let again = (store.reopen)(&store.folder.path().join("roost.db"), Arc::new(Observed::default()));
+    let again = (store.reopen)(&store.folder.path().join("roost.db"), Arc::new(Observed::default())).engine;
     assert_eq!(again.profile(anna, anna).await.unwrap().unwrap().posts, 50);
     assert_eq!(again.store_name(), store.engine.store_name());
 }
