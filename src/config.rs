@@ -13,9 +13,10 @@ pub use source::{ConfigError, Loaded, Sources};
 pub use value::{HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role};
 
 use crate::model::secret::Secret;
-use crate::storage::scylla::Replication;
+use crate::storage::scylla::{Access, Replication};
 use ipnet::IpNet;
 use setting::settings;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,6 +113,20 @@ settings! {
 }
 
 impl Config {
+    /// The CQL cluster that the settings name, if they name one.
+    #[must_use]
+    pub fn scylla(&self) -> Option<Access> {
+        let nodes: Vec<_> = self.scylla_nodes.iter().map(|node| node.as_str().to_owned()).collect();
+        (!nodes.is_empty()).then(|| Access {
+            nodes,
+            keyspace: self.scylla_keyspace.as_str().to_owned(),
+            replication: self.scylla_replication.clone(),
+            user: self.scylla_user.clone().zip(self.scylla_password.clone()),
+            ca: self.scylla_ca.clone(),
+            translate: HashMap::new(),
+        })
+    }
+
     /// What no setting can tell alone: pairs, and values too small to work.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let at_least = |name, enough: bool, least: &str| {
