@@ -8,8 +8,10 @@ use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::storage::fixture::{Open, TestStore};
 use crate::storage::histories;
 use crate::storage::history::History;
+use crate::storage::observed::{Heard, Observed};
 use futures_util::future::join_all;
 use roost::storage::scylla::Store;
+use std::collections::HashSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +27,7 @@ const HEALING: Duration = Duration::from_secs(90);
 async fn behind(proxy: &FaultProxy, nodes: &[String], keyspace: Keyspace) -> TestStore {
     let mut keyspace = keyspace;
     // What is at the end of the way is made beforehand, so that no fault keeps it from being made.
-    drop(keyspace.open(Arc::new(crate::storage::observed::Observed::default())).await);
+    drop(keyspace.open(Arc::new(Observed::default())).await);
     keyspace.access.nodes = vec![proxy.address().to_string()];
     let node = nodes[0].to_socket_addrs().unwrap().next().unwrap();
     let named = [node, SocketAddr::new(node.ip(), proxy.address().port())];
@@ -86,6 +88,20 @@ async fn disturbed(what: &str, cuts: usize) {
     let again = again(&store).await;
     redrive(&again).await;
     histories::check(&again, &history).await;
+    assert_no_trace_of_the_withdrawn(&store, &again, &history).await;
+}
+
+/// What an observer was told to forget is nowhere.
+async fn assert_no_trace_of_the_withdrawn(store: &TestStore, again: &TestStore, history: &History) {
+    let heard = store.observed.heard();
+    let mut shown = HashSet::new();
+    for user in &history.users {
+        shown.extend(again.timeline(*user, 800).await);
+        shown.extend(again.missed(*user, history.start).await.iter().map(|entry| entry.seq));
+    }
+    for heard in heard {
+        assert!(!matches!(heard, Heard::Withdrawn(seq) if shown.contains(&seq)), "{heard:?} is there");
+    }
 }
 
 /// Another instance with the same data, as the store of a test.

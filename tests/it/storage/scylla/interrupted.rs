@@ -91,7 +91,8 @@ fn who_follows_meanwhile_gets_it_once_and_who_unfollows_does_not_see_it() {
         }
         for turn in 0..5 {
             let seq = post(&store, author).await;
-            let spreading = store.spread(&[seq]);
+            let entries = [seq];
+            let spreading = store.spread(&entries);
             let coming = join_all(come.iter().map(|reader| store.follow(*reader, author)));
             let going = join_all(go.iter().map(|reader| store.unfollow(*reader, author)));
             tokio::join!(spreading, coming, going);
@@ -120,8 +121,8 @@ fn what_is_deleted_while_it_is_fanned_out_is_shown_to_nobody() {
         let kept = store.post(author, "kept").await;
         for _ in 0..5 {
             let posted = crate::storage::fixture::stored(store.posting(author, "gone").await.unwrap());
-            let start = kept.seq;
-            let spreading = store.spread(&[posted.seq]);
+            let (start, entries) = (kept.seq, [posted.seq]);
+            let spreading = store.spread(&entries);
             let deleting = store.delete(author, posted.id);
             let ((), deletion) = tokio::join!(spreading, deleting);
             assert_all_show(&store, &followers, &[kept.seq]).await;
