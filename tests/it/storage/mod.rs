@@ -12,6 +12,7 @@ mod logins;
 mod missed;
 mod model;
 mod posts;
+mod scylla_graph;
 mod sqlite;
 mod step;
 mod timelines;
