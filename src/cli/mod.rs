@@ -5,6 +5,7 @@
 mod backup;
 mod dead_letters;
 mod flag;
+mod health;
 mod listen;
 mod openapi;
 mod operator;
@@ -52,6 +53,9 @@ enum Command {
     /// Look after events that could not be sent, while the server runs or not.
     #[command(after_help = dead_letters::EXAMPLE)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Ask the server of the same settings whether it is ready, for healthchecks.
+    #[command(after_help = health::EXAMPLE)]
+    Health(health::Health),
     /// Make, or look at, the tables in a CQL cluster.
     #[command(after_help = schema::EXAMPLE)]
     Schema(schema::Schema),
@@ -107,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Listen(listen) => listen.run(),
             Command::Backup(backup) => backup.run(),
             Command::DeadLetters(letters) => letters.run(),
+            Command::Health(health) => health.run(),
             Command::Schema(schema) => schema.run(),
             Command::Openapi => openapi::print(),
         },

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod arrows;
+mod compose;
 mod crash;
 mod delivery;
 mod engines;
