@@ -18,6 +18,7 @@ mod observed;
 mod posts;
 #[cfg(any())] // until each trait is there
 mod scylla;
+mod scylla_graph;
 mod sqlite;
 mod step;
 mod timelines;
