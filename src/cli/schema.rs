@@ -19,7 +19,9 @@ pub(super) struct Schema {
 #[derive(Subcommand)]
 enum Action {
     /// Make the keyspace and its tables, or bring them to this version; several may do it at once.
-    #[command(after_help = "Example:\n  roost schema apply --scylla-nodes 10.0.0.1:9042 --scylla-replication 3")]
+    #[command(
+        after_help = "Example:\n  roost schema apply --scylla-nodes 10.0.0.1:9042 --scylla-replication 3"
+    )]
     Apply(ScyllaFlags),
     /// Tell which version the keyspace has.
     #[command(after_help = "Example:\n  roost schema status --scylla-nodes 10.0.0.1:9042")]
