@@ -364,6 +364,8 @@ pub struct Place {
     pub seq: Seq,
     /// The post.
     pub post: PostId,
+    /// Who wrote it.
+    pub author: UserId,
 }
 
 /// Where a timeline's page begins.

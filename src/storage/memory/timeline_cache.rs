@@ -161,7 +161,8 @@ mod tests {
     use std::time::Duration;
 
     fn at(number: u64) -> Place {
-        Place { seq: Seq(number), post: PostId(uuid::Uuid::from_u128(u128::from(number))) }
+        let id = uuid::Uuid::from_u128(u128::from(number));
+        Place { seq: Seq(number), post: PostId(id), author: UserId(id) }
     }
 
     fn page(text: &str, cached_at: Timestamp) -> CachedPage {

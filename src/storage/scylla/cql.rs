@@ -396,7 +396,7 @@ fn unreadable(error: &dyn std::fmt::Display) -> StorageError {
 }
 
 /// Between a half and the whole of a pause, by chance.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let chance = Uuid::new_v4().as_u64_pair().0 % 512;
     pause / 2 + pause.mul_f64(chance as f64 / 1024.0)
 }

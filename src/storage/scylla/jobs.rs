@@ -33,7 +33,8 @@ pub(super) enum Job {
     },
     /// A deletion: the author's entry number `version`.
     Delete { post: PostId, post_seq: i64, author: UserId, deleted_at: i64, version: i64 },
-    /// A follow, or (`ends`) an unfollow, that makes `version` of the claim in `following`.
+    /// A follow, or (`ends`) an unfollow, that makes `version` of the claim in `following`. `place`: where the
+    /// follow that ends stands in the lists.
     Follow {
         id: FollowId,
         follower: UserId,
@@ -42,6 +43,7 @@ pub(super) enum Job {
         version: i64,
         ends: bool,
         at: i64,
+        place: Option<i64>,
     },
     /// A like, or (`ends`) one that is taken back, that makes `version` of the claim in `likes`.
     Like { id: LikeId, user: UserId, post: PostId, created_at: i64, version: i64, ends: bool, at: i64 },

@@ -11,17 +11,22 @@
 
 #![expect(dead_code, reason = "its parts are being built")]
 
+mod backfill;
 mod claim;
 mod connect;
 mod cql;
 mod entries;
 mod events;
+mod followers;
+mod following;
 mod jobs;
 mod lane;
+mod likes;
 mod recovery;
 mod replication;
 mod schema;
 mod stamp;
+mod turns;
 mod upkeep;
 
 pub use claim::{Claim, ClaimError};
@@ -70,6 +75,10 @@ struct Inner {
     lanes: lane::Lanes,
     in_flight: lane::InFlight,
     entries: entries::Statements,
+    backfills: backfill::Statements,
+    followers: followers::Followers,
+    following: following::Following,
+    likes: likes::Likes,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -90,14 +99,18 @@ impl Store {
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
                 entries::Statements::prepare(&cql),
+                backfill::Statements::prepare(&cql),
+                followers::Followers::prepare(&cql),
+                following::Following::prepare(&cql),
+                likes::Likes::prepare(&cql),
                 events::Events::prepare(&cql),
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
             Ok::<_, StorageError>((name, parts))
         };
-        let (name, (jobs, lanes, entries, queued, recovery, upkeep)) =
-            opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -110,6 +123,10 @@ impl Store {
             lanes,
             in_flight: lane::InFlight::default(),
             entries,
+            backfills,
+            followers,
+            following,
+            likes,
             events: queued,
             recovery,
             upkeep,

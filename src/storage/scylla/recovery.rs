@@ -194,9 +194,11 @@ impl Inner {
 
     async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
         // Each kind's own file says how.
-        match job {
+        match &job {
             Job::Post { .. } | Job::Delete { .. } => {}
-            Job::Follow { .. } | Job::Like { .. } | Job::Register { .. } | Job::Rename { .. } => {}
+            Job::Follow { .. } => self.redo_follow(seq, &job).await?,
+            Job::Like { .. } => self.redo_like(seq, &job).await?,
+            Job::Register { .. } | Job::Rename { .. } => {}
         }
         self.end_job(seq);
         Ok(())

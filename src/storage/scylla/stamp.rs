@@ -18,10 +18,18 @@ const MILLIS_A_DAY: i64 = 24 * 3_600_000;
 
 /// The shard that a user's posts, follows and jobs belong to.
 pub(super) fn shard_of(user: UserId) -> u8 {
+    (mixed(user) >> 56) as u8
+}
+
+/// A number of a user, not negative, that others have little in common with; finer than its shard.
+pub(super) fn spread(user: UserId) -> i32 {
+    (mixed(user) >> 33) as i32
+}
+
+fn mixed(user: UserId) -> u64 {
     // A version 7 id ends in 62 random bits; one of an outside maker may not, so all of it is mixed in.
     let (high, low) = user.0.as_u64_pair();
-    let mixed = (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 56) as u8
+    (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Gives stamps.
