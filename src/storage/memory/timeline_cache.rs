@@ -5,9 +5,7 @@
 
 use crate::model::id::UserId;
 use crate::storage::Place;
-use crate::storage::volatile::{
-    Asked, CachedPage, PAGE_AGE, PAGES, Read, Reading, Recalled, TimelineCache,
-};
+use crate::storage::volatile::{Asked, CachedPage, PAGE_AGE, PAGES, Read, Reading, Recalled, TimelineCache};
 use moka::sync::Cache;
 use std::array::from_fn;
 use std::future::ready;

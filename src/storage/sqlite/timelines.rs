@@ -121,8 +121,8 @@ fn list(
 fn places(store: &Connection, seqs: Vec<Seq>) -> Result<Vec<Place>, StorageError> {
     let mut places = Vec::with_capacity(seqs.len());
     for seq in seqs {
-        let post =
-            store.first("SELECT id FROM posts WHERE seq = ?1", [place(seq)], |row| uuid(row, 0).map(PostId))?;
+        let post = store
+            .first("SELECT id FROM posts WHERE seq = ?1", [place(seq)], |row| uuid(row, 0).map(PostId))?;
         places.extend(post.map(|post| Place { seq, post }));
     }
     Ok(places)
