@@ -12,11 +12,15 @@ mod value;
 pub use redis_url::RedisUrl;
 pub use setting::{Setting, example};
 pub use source::{ConfigError, Loaded, Sources};
-pub use value::{HttpUrl, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role, StreamKey};
+pub use value::{
+    HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role, StreamKey,
+};
 
 use crate::model::secret::Secret;
+use crate::storage::scylla::{Access, Replication};
 use ipnet::IpNet;
 use setting::settings;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +36,24 @@ settings! {
     role: Role = Role::All;
     /// Name of this node in logs, metrics and answers; without it, the host's name.
     node_name: NodeName = NodeName::of_host(), such as "\"roost-1\"";
+
+    /// Nodes of a ScyllaDB or Apache Cassandra cluster, as host:port, that keeps everything; without them, the
+    /// database in the data folder does.
+    scylla_nodes: Vec<HostPort> = Vec::new(), such as "[\"10.0.0.1:9042\", \"10.0.0.2:9042\"]";
+    /// Keyspace there; made, with its tables, where there is none.
+    scylla_keyspace: KeyspaceName = KeyspaceName::default();
+    /// Copies that the keyspace is made with: a number for every datacenter, or one for each, such as
+    /// "dc1=3,dc2=2". It is not changed afterwards.
+    scylla_replication: Replication = Replication::default();
+    /// User there.
+    scylla_user: Option<String> = None, such as "\"roost\"";
+    /// The user's password.
+    scylla_password: Option<Secret> = None, such as "\"a password\"";
+    /// Certificates (PEM) that sign those of the nodes; with them, connections are encrypted.
+    scylla_ca: Option<PathBuf> = None, such as "\"/etc/roost/scylla-ca.pem\"";
+    /// Followers beyond which, there, an author's posts are read by each reader instead of being written into
+    /// every timeline; 0 for never.
+    wide_author_followers: Limit = Limit::of(10_000);
 
     /// Key that signs tokens by HS256, of 32 bytes at least, for nodes that share it. Without it they are
     /// signed by Ed25519.
@@ -105,6 +127,20 @@ settings! {
 }
 
 impl Config {
+    /// The CQL cluster that the settings name, if they name one.
+    #[must_use]
+    pub fn scylla(&self) -> Option<Access> {
+        let nodes: Vec<_> = self.scylla_nodes.iter().map(|node| node.as_str().to_owned()).collect();
+        (!nodes.is_empty()).then(|| Access {
+            nodes,
+            keyspace: self.scylla_keyspace.as_str().to_owned(),
+            replication: self.scylla_replication.clone(),
+            user: self.scylla_user.clone().zip(self.scylla_password.clone()),
+            ca: self.scylla_ca.clone(),
+            translate: HashMap::new(),
+        })
+    }
+
     /// What no setting can tell alone: pairs, and values too small to work.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let at_least = |name, enough: bool, least: &str| {
@@ -127,6 +163,8 @@ impl Config {
         needs("redis_ca", self.redis_ca.is_some(), "redis_url", self.redis_url.is_some())?;
         needs("events_stream", self.events_stream.is_some(), "redis_url", self.redis_url.is_some())?;
         at_least("events_stream_length", self.events_stream_length >= 1, "1")?;
+        needs("scylla_user", self.scylla_user.is_some(), "scylla_password", self.scylla_password.is_some())?;
+        needs("scylla_password", self.scylla_password.is_some(), "scylla_user", self.scylla_user.is_some())?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
             return Err(("jwt_secret", "cannot be set together with jwt_key_file".to_owned()));
         }

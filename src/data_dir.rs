@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 /// A data folder that this process has locked.
 #[derive(Debug)]
@@ -110,6 +111,23 @@ impl DataDir {
     #[must_use]
     pub fn db(&self) -> PathBuf {
         self.path.join("roost.db")
+    }
+
+    /// What tells this folder from every other, made at its first use.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn id(&self) -> Result<Uuid, DataDirError> {
+        let file = self.path.join("node-id");
+        if let Ok(text) = std::fs::read_to_string(&file)
+            && let Ok(id) = text.trim().parse()
+        {
+            return Ok(id);
+        }
+        let id = Uuid::new_v4();
+        let not_writable = |error| DataDirError::NotWritable { path: self.path.clone(), error };
+        std::fs::write(&file, format!("{id}\n")).map_err(not_writable)?;
+        Ok(id)
     }
 
     /// The key that signs tokens where no other is set.

@@ -351,6 +351,7 @@ mod tests {
     use crate::model::close::Close;
     use crate::model::cursor::Seq;
     use crate::model::frame::{self, Frame};
+    use crate::storage::Told;
     use bytes::{Bytes, BytesMut};
 
     fn frame(text: &'static str) -> Frame {

@@ -329,6 +329,7 @@ mod tests {
     use crate::model::cursor::Seq;
     use crate::model::id::UserId;
     use crate::storage::EntryObserver;
+    use futures_util::FutureExt;
 
     fn moving(seqs: &[u64]) -> Watermark {
         let watermark = Watermark::default();
@@ -400,5 +401,65 @@ mod tests {
         watermark.withdrawn(Seq(2));
         watermark.release(Seq(1));
         assert_eq!(watermark.mark(), Seq(1));
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_done_when_it_has_arrived_and_is_in_every_timeline() {
+        let watermark = Watermark::spreading();
+        let (anna, ben) = (UserId::make(), UserId::make());
+        for (seq, author) in [(1, anna), (2, anna), (3, ben), (4, ben)] {
+            watermark.entering(Seq(seq), author);
+        }
+        watermark.withdrawn(Seq(4));
+        // Told twice it is fanned out once; what was withdrawn is not.
+        for (seq, author) in [(1, anna), (2, anna), (2, anna), (3, ben), (4, ben)] {
+            watermark.to_spread(Seq(seq), author);
+        }
+        assert_eq!(watermark.unspread(), 3);
+        for seq in [1, 2, 3] {
+            assert_eq!(watermark.next_to_spread().await, Seq(seq));
+        }
+        assert!(watermark.next_to_spread().now_or_never().is_none());
+
+        // Whichever comes last: arriving, or being in every timeline.
+        watermark.release(Seq(1));
+        assert!(watermark.take_arrived().is_empty());
+        watermark.spread(Seq(1));
+        assert_eq!(watermark.take_arrived(), [Seq(1)]);
+        watermark.spread(Seq(2));
+        assert!(watermark.take_arrived().is_empty());
+        watermark.release(Seq(2));
+        assert_eq!(watermark.take_arrived(), [Seq(2)]);
+        // What has arrived is not fanned out again, and is marked done once.
+        watermark.to_spread(Seq(2), anna);
+        watermark.spread(Seq(2));
+        assert!(watermark.take_arrived().is_empty());
+        assert_eq!(watermark.unspread(), 1);
+    }
+
+    #[test]
+    fn a_session_asks_for_what_may_be_missing_in_its_timeline() {
+        let watermark = Watermark::spreading();
+        let (anna, ben, carla) = (UserId::make(), UserId::make(), UserId::make());
+        for (seq, author) in [(1, anna), (2, ben), (3, anna), (4, carla), (5, ben)] {
+            watermark.entering(Seq(seq), author);
+            watermark.to_spread(Seq(seq), author);
+        }
+        // Arrived or not, they may be missing until they are in every timeline.
+        watermark.release(Seq(3));
+        let followed = [(anna, Seq(1)), (ben, Seq(0))];
+        assert_eq!(watermark.unspread_of(&followed), [Seq(2), Seq(3), Seq(5)]);
+        watermark.spread(Seq(2));
+        assert_eq!(watermark.unspread_of(&followed), [Seq(3), Seq(5)]);
+        assert!(watermark.unspread_of(&[(UserId::make(), Seq(0))]).is_empty());
+    }
+
+    #[test]
+    fn where_timelines_are_read_nothing_is_fanned_out() {
+        let watermark = moving(&[1]);
+        watermark.to_spread(Seq(1), UserId::make());
+        assert_eq!(watermark.unspread(), 0);
+        watermark.release(Seq(1));
+        assert_eq!(watermark.take_arrived(), [Seq(1)]);
     }
 }

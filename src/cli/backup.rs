@@ -23,7 +23,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub fn run(&self) -> Result<(), CliError> {
-        let folder = self.data.data_dir()?;
+        let folder = self.data.config()?.data_dir;
         // The server may have been started in another folder than this command.
         let file = std::path::absolute(&self.file)?;
         runtime()?.block_on(copy(&folder, &file))?;

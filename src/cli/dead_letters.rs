@@ -69,7 +69,7 @@ impl DeadLetters {
         | Action::Show { data, .. }
         | Action::Redrive { data, .. }
         | Action::Drop { data, .. }) = &self.action;
-        let folder = data.data_dir()?;
+        let folder = data.config()?.data_dir;
         runtime()?.block_on(self.act(&folder, &mut io::stdout()))
     }
 

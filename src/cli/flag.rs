@@ -13,21 +13,10 @@ pub(super) struct SettingFlags {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// The flags of commands that need to know only where the data is.
-#[derive(Clone, Debug, Default)]
-pub(super) struct DataFlags(SettingFlags);
-
 impl SettingFlags {
     /// All settings, with those of the environment and the file.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         Sources::of_process(self.config.clone(), self.settings.clone())?.load()
-    }
-}
-
-impl DataFlags {
-    /// The data folder of the server with the same settings.
-    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
-        Ok(self.0.load()?.config.data_dir)
     }
 }
 
@@ -85,26 +74,53 @@ impl FromArgMatches for SettingFlags {
     }
 }
 
-impl Args for DataFlags {
-    fn augment_args(command: Command) -> Command {
-        let data_dir = Config::SETTINGS.iter().filter(|setting| setting.name == "data_dir");
-        command.arg(file_flag()).args(data_dir.map(setting_flag))
-    }
+/// The flags of commands that need to know only some settings.
+macro_rules! some_flags {
+    ($(#[doc = $doc:literal])+ $name:ident, $is_needed:expr) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct $name(SettingFlags);
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+        impl $name {
+            /// The settings, those of the environment and the file included.
+            pub fn config(&self) -> Result<Config, ConfigError> {
+                Ok(self.0.load()?.config)
+            }
+        }
+
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                let is_needed: fn(&str) -> bool = $is_needed;
+                let needed = Config::SETTINGS.iter().filter(|setting| is_needed(setting.name));
+                command.arg(file_flag()).args(needed.map(setting_flag))
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+                Ok(Self(read(matches)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+                self.0 = read(matches);
+                Ok(())
+            }
+        }
+    };
 }
 
-impl FromArgMatches for DataFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        Ok(Self(read(matches)))
-    }
+some_flags! {
+    /// Where the data is.
+    DataFlags, |name| name == "data_dir" || name.starts_with("scylla_")
+}
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        self.0 = read(matches);
-        Ok(())
-    }
+some_flags! {
+    /// Where the CQL cluster is.
+    ScyllaFlags, |name| name.starts_with("scylla_")
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 mod backup;
 mod dead_letters;
 mod flag;
+mod health;
 mod listen;
 mod openapi;
 mod operator;
+mod schema;
 mod serve;
 
 use crate::StartError;
@@ -51,6 +53,12 @@ enum Command {
     /// Look after events that could not be sent, while the server runs or not.
     #[command(after_help = dead_letters::EXAMPLE)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Ask the server of the same settings whether it is ready, for healthchecks.
+    #[command(after_help = health::EXAMPLE)]
+    Health(health::Health),
+    /// Make, or look at, the tables in a CQL cluster.
+    #[command(after_help = schema::EXAMPLE)]
+    Schema(schema::Schema),
     /// Print the API as an OpenAPI document, as /openapi.json has it.
     #[command(after_help = openapi::EXAMPLE)]
     Openapi,
@@ -103,6 +111,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Listen(listen) => listen.run(),
             Command::Backup(backup) => backup.run(),
             Command::DeadLetters(letters) => letters.run(),
+            Command::Health(health) => health.run(),
+            Command::Schema(schema) => schema.run(),
             Command::Openapi => openapi::print(),
         },
         Err(told) => {

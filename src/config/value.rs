@@ -3,6 +3,7 @@
 
 use super::redis_url::RedisUrl;
 use crate::model::secret::Secret;
+use crate::storage::scylla::Replication;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::fmt;
@@ -107,6 +108,60 @@ impl FromStr for NodeName {
     fn from_str(text: &str) -> Result<Self, ()> {
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if fits { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+/// Where a server listens: a name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort(String);
+
+impl HostPort {
+    /// As `host:port`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (host, port) = text.rsplit_once(':').ok_or(())?;
+        let is_address = text.parse::<SocketAddr>().is_ok();
+        let is_name = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let has_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        if has_port && (is_address || is_name) { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+/// A keyspace: a lower-case letter, then up to 47 of those, digits and underscores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceName(String);
+
+impl KeyspaceName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for KeyspaceName {
+    fn default() -> Self {
+        Self("roost".to_owned())
+    }
+}
+
+impl FromStr for KeyspaceName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let fits = (1..=48).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if fits { Ok(Self(text.to_owned())) } else { Err(()) }
     }
 }
@@ -261,6 +316,13 @@ text! {
         |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from)), IpNet::to_string;
     StreamKey, "a key", |text: &str| (!text.is_empty()).then(|| Self(text.to_owned())),
         |key: &Self| key.0.clone();
+    HostPort, "a host and a port, such as 127.0.0.1:9042",
+        |text: &str| text.parse().ok(), |host: &Self| host.0.clone();
+    KeyspaceName, "a lower-case letter followed by up to 47 of those, digits and underscores",
+        |text: &str| text.parse().ok(), |name: &Self| name.0.clone();
+    Replication, "a number of copies from 1 to 9, or one for each datacenter, such as dc1=3,dc2=2",
+        |text: &str| text.parse().ok(), Replication::to_string;
+    String, "a text", |text: &str| (!text.is_empty()).then(|| text.to_owned()), String::clone;
     LogFilter, "a log filter, such as info or info,roost=debug",
         |text: &str| text.parse().ok(), |filter: &Self| filter.0.clone();
 }
@@ -323,7 +385,7 @@ macro_rules! one_text {
     )+};
 }
 
-one_text!(SocketAddr, PathBuf, NodeName, Role, LogFilter);
+one_text!(SocketAddr, PathBuf, NodeName, Role, LogFilter, KeyspaceName, Replication);
 
 /// What may be missing: an empty text is none, so that a variable can undo what the file says.
 impl<T: Text> Value for Option<T> {

@@ -12,6 +12,7 @@
 pub mod circuit;
 pub mod memory;
 pub mod redis;
+pub mod scylla;
 pub mod sqlite;
 pub mod volatile;
 
@@ -364,6 +365,8 @@ pub struct Place {
     pub seq: Seq,
     /// The post.
     pub post: PostId,
+    /// Who wrote it.
+    pub author: UserId,
 }
 
 /// Where a timeline's page begins.

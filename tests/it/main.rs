@@ -2,8 +2,10 @@
 
 mod accounts;
 mod arrows;
+mod compose;
 mod crash;
 mod delivery;
+mod engines;
 mod errors;
 mod full_disk;
 mod fuzz;

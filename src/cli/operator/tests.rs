@@ -50,7 +50,7 @@ impl Server {
     async fn on(path: &Path) -> Self {
         let data = DataDir::open(path).unwrap();
         let store = open(&data).await.unwrap();
-        let router = admin::router(Arc::new(store.clone()), Arc::new(store.clone()));
+        let router = admin::router(Arc::new(store.clone()), Some(Arc::new(store.clone())));
         let listener = admin::bind(&data).unwrap();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {

@@ -63,7 +63,6 @@ mod tests {
     use crate::model::id::LoginId;
     use crate::model::timestamp::Timestamp;
     use crate::storage::volatile::Revocations;
-    use std::time::Duration;
 
     #[test]
     fn what_has_expired_is_forgotten_and_nothing_else_is() {

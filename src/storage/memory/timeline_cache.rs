@@ -170,7 +170,7 @@ mod tests {
     // What every cache does is tested with all of them in tests/it/volatile.
 
     fn read() -> (Vec<Place>, Read) {
-        let list = vec![Place { seq: Seq(1), post: PostId::make() }];
+        let list = vec![Place { seq: Seq(1), post: PostId::make(), author: UserId::make() }];
         let page = CachedPage { posts: Arc::default(), cached_at: Timestamp::now() };
         (list.clone(), Read { total: Some(1), page: Some((list, page)) })
     }

@@ -232,7 +232,7 @@ fn decode(stored: &[u8], list: &[Place], now: u64) -> Option<CachedPage> {
 /// The name of a list's page among a user's few.
 fn page_name(list: &[Place]) -> String {
     let mut hash = Sha256::new();
-    for Place { seq: Seq(seq), post } in list {
+    for Place { seq: Seq(seq), post, .. } in list {
         hash.update(seq.to_be_bytes());
         hash.update(post.0.as_bytes());
     }

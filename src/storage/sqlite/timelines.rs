@@ -6,10 +6,10 @@
 //! when its newest post may be next. What is missed behind a cursor: see `missed`.
 
 use super::posts::post_at;
-use super::statement::{Statements, key_of, number_of, place, seq, uuid, viewer_key};
+use super::statement::{Statements, key_of, number_of, place, post_id, seq, user_id, viewer_key};
 use super::{Store, missed};
 use crate::model::cursor::{Cursor, Seq, StoreName};
-use crate::model::id::{PostId, UserId};
+use crate::model::id::UserId;
 use crate::model::post::PostView;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{
@@ -117,13 +117,16 @@ fn list(
     Ok(found)
 }
 
-/// The posts' ids beside their numbers.
+/// The posts' ids and authors beside their numbers.
 fn places(store: &Connection, seqs: Vec<Seq>) -> Result<Vec<Place>, StorageError> {
     let mut places = Vec::with_capacity(seqs.len());
     for seq in seqs {
-        let post = store
-            .first("SELECT id FROM posts WHERE seq = ?1", [place(seq)], |row| uuid(row, 0).map(PostId))?;
-        places.extend(post.map(|post| Place { seq, post }));
+        let found = store.first(
+            "SELECT p.id, u.id FROM posts p JOIN users u ON u.key = p.author WHERE p.seq = ?1",
+            [place(seq)],
+            |row| Ok(Place { seq, post: post_id(row, 0)?, author: user_id(row, 1)? }),
+        )?;
+        places.extend(found);
     }
     Ok(places)
 }

@@ -34,6 +34,7 @@ pub struct RealServer {
     rest: Rest,
     folder: TempDir,
     settings: Vec<(String, String)>,
+    arguments: Vec<String>,
     /// What starts the program, where it is not started plainly.
     within: Vec<String>,
     child: Option<Child>,
@@ -64,22 +65,26 @@ impl RealServer {
 
     /// Everything but the process.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut all: Vec<(String, String)> =
-            LIMITS.iter().map(|name| ((*name).to_owned(), "0".to_owned())).collect();
-        all.push(("ROOST_LISTEN".to_owned(), "127.0.0.1:0".to_owned()));
-        all.push(("ROOST_DATA_DIR".to_owned(), folder.path().join("data").display().to_string()));
-        let mut server = Self {
+        let mut server = Self::bare(&[]);
+        LIMITS.iter().for_each(|name| server.set(name, "0"));
+        server.set("ROOST_LISTEN", "127.0.0.1:0");
+        server.set("ROOST_DATA_DIR", &server.data_dir().display().to_string());
+        settings.iter().for_each(|(name, value)| server.set(name, value));
+        server
+    }
+
+    /// The program with these arguments and no settings.
+    pub fn bare(arguments: &[&str]) -> Self {
+        Self {
             rest: Rest::to("http://nowhere"),
-            folder,
-            settings: all,
+            folder: tempfile::tempdir().expect("a folder"),
+            settings: Vec::new(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             within: Vec::new(),
             child: None,
             lines: None,
             greeting: String::new(),
-        };
-        settings.iter().for_each(|(name, value)| server.set(name, value));
-        server
+        }
     }
 
     /// Changes a setting for the next start.
@@ -102,7 +107,7 @@ impl RealServer {
     pub fn spawn(&mut self) {
         let log = File::options().append(true).create(true).open(self.log_file()).expect("a log");
         let mut child = self
-            .command(&[])
+            .command(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

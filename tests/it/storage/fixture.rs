@@ -1,5 +1,7 @@
-//! An empty store of any engine, who observes it, and short words for what tests do with it.
+//! A store of any engine for one test, and short words for what tests do with it.
 
+use super::observed::Observed;
+use futures_util::future::join_all;
 use roost::model::cursor::{Cursor, Seq};
 use roost::model::id::{FollowId, LikeId, PostId, UserId};
 use roost::model::post::Content;
@@ -7,121 +9,118 @@ use roost::model::social::{Follow, Like};
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, User, Username};
 use roost::storage::{
-    Accounts, Appended, Deletion, Entry, EntryChange, EntryObserver, Followed, Graph, IdempotencyKey, Jobs,
-    Missed, NewPost, NewUser, Page, Pending, Posts, Registration, TimelineFrom, Timelines, Upkeep,
+    Accounts, Appended, Backup, Deletion, Entry, EntryChange, FanOut, Followed, Graph, IdempotencyKey, Jobs,
+    Missed, NewPost, NewRefresh, NewUser, Page, Pending, Place, Posts, Registration, TimelineFrom, Timelines,
+    TokenHash, Upkeep,
 };
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use tokio::sync::watch;
+
+/// Calls that a test makes at once where it makes many.
+const AT_ONCE: usize = 16;
 
 /// All that a store is.
 pub trait Engine: Accounts + Posts + Graph + Timelines + Jobs + Upkeep {}
 impl<E: Accounts + Posts + Graph + Timelines + Jobs + Upkeep> Engine for E {}
 
-/// How an engine opens a file anew: the same data, another instance.
-pub type Reopen = fn(&Path, Arc<Observed>) -> Arc<dyn Engine>;
+/// What a test's store stands on.
+pub struct Ground {
+    /// Opens an instance; each has the same data.
+    pub open: Open,
+    /// What stands behind every name: something where others use the same data.
+    pub tag: String,
+    /// Whether writes are done in the order of their calls, whoever's they are.
+    pub is_ordered: bool,
+}
 
-/// A store of its own for one test; events are queued.
+/// How an engine opens an instance of a store.
+pub type Open = Box<dyn Fn(Arc<Observed>) -> Pin<Box<dyn Future<Output = Opened> + Send>> + Send + Sync>;
+
+/// An instance of a store, and what not every engine has.
+pub struct Opened {
+    /// The store.
+    pub engine: Arc<dyn Engine>,
+    /// How it copies itself.
+    pub backup: Option<Arc<dyn Backup>>,
+    /// How its timelines are written.
+    pub fan_out: Option<Arc<dyn FanOut>>,
+}
+
+/// A store for one test, of its own or one where it uses its own users; events are queued.
 pub struct TestStore {
     /// The store.
     pub engine: Arc<dyn Engine>,
+    /// How it copies itself, if it does.
+    pub backup: Option<Arc<dyn Backup>>,
+    /// How its timelines are written, if they are.
+    pub fan_out: Option<Arc<dyn FanOut>>,
     /// Who hears of its entries.
     pub observed: Arc<Observed>,
-    /// Where it keeps its data and a test may keep its own; removed with it.
-    pub folder: TempDir,
-    /// Opens a store from a file in that folder.
-    pub reopen: Reopen,
+    /// Where a test may keep its own; removed with it.
+    pub folder: Arc<TempDir>,
+    ground: Ground,
     newest: Mutex<HashMap<UserId, PostId>>,
 }
 
-/// What an observer heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// An entry is about to be committed.
-    Entering(Seq, UserId),
-    /// It was not committed.
-    Withdrawn(Seq),
-}
-
-/// An observer that writes down what it hears and can hold the writer up.
-pub struct Observed {
-    heard: Mutex<Vec<Heard>>,
-    // Shut by a test for as long as the writer is to wait.
-    is_shut: Mutex<bool>,
-    opened: Condvar,
-    count: watch::Sender<usize>,
-}
-
-/// Holds the writer up until it is dropped.
-pub struct Held<'a>(&'a Observed);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        *self.0.is_shut.lock().unwrap() = false;
-        self.0.opened.notify_all();
+impl TestStore {
+    /// A store that stands on that.
+    pub async fn on(ground: Ground, folder: Arc<TempDir>) -> Self {
+        let observed = Arc::new(Observed::default());
+        let Opened { engine, backup, fan_out } = (ground.open)(Arc::clone(&observed)).await;
+        Self { engine, backup, fan_out, observed, folder, ground, newest: Mutex::default() }
     }
-}
 
-impl Default for Observed {
-    fn default() -> Self {
-        Self {
-            heard: Mutex::default(),
-            is_shut: Mutex::default(),
-            opened: Condvar::new(),
-            count: watch::Sender::new(0),
+    /// Another instance with the same data.
+    pub async fn open_again(&self) -> Opened {
+        (self.ground.open)(Arc::new(Observed::default())).await
+    }
+
+    /// Whether writes are done in the order of their calls, whoever's they are.
+    pub const fn is_ordered(&self) -> bool {
+        self.ground.is_ordered
+    }
+
+    /// A name of this test's own.
+    pub fn name(&self, text: &str) -> String {
+        format!("{text}{}", self.ground.tag)
+    }
+
+    /// An address of this test's own.
+    #[expect(clippy::unnecessary_wraps, reason = "a user to be made has one or none")]
+    pub fn email(&self, text: &str) -> Option<Email> {
+        Some(Email::parse(&format!("{}@example.com", self.name(text))).unwrap())
+    }
+
+    /// A user to be made.
+    pub fn new_user(&self, name: &str) -> NewUser {
+        NewUser {
+            id: UserId::make(),
+            email: self.email(name),
+            username: Username::parse(&self.name(name)).unwrap(),
+            password_hash: Some(format!("hash of {name}")),
+            created_at: Timestamp::now(),
         }
     }
-}
 
-impl Observed {
-    /// Everything so far.
-    pub fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().unwrap().clone()
+    /// The hash of a refresh token of this test's own.
+    pub fn hash(&self, number: u8) -> TokenHash {
+        let mut hash = [number; 32];
+        let tag = self.ground.tag.as_bytes();
+        hash[..tag.len()].copy_from_slice(tag);
+        hash
     }
 
-    /// Holds the writer up at the next entry, until what is answered is dropped.
-    pub fn hold(&self) -> Held<'_> {
-        *self.is_shut.lock().unwrap() = true;
-        Held(self)
-    }
-
-    /// Waits until so many were heard.
-    pub async fn wait_for(&self, count: usize) {
-        self.count.subscribe().wait_for(|heard| *heard >= count).await.unwrap();
-    }
-
-    fn hear(&self, heard: Heard) {
-        self.heard.lock().unwrap().push(heard);
-        self.count.send_modify(|count| *count += 1);
-        let shut = self.is_shut.lock().unwrap();
-        drop(self.opened.wait_while(shut, |shut| *shut).unwrap());
-    }
-}
-
-impl EntryObserver for Observed {
-    fn entering(&self, seq: Seq, author: UserId) {
-        self.hear(Heard::Entering(seq, author));
-    }
-
-    fn withdrawn(&self, seq: Seq) {
-        self.hear(Heard::Withdrawn(seq));
-    }
-}
-
-impl TestStore {
-    /// An empty store of the engine that `reopen` opens.
-    pub fn new(reopen: Reopen) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let observed = Arc::new(Observed::default());
-        let engine = reopen(&folder.path().join("roost.db"), Arc::clone(&observed));
-        Self { engine, observed, folder, reopen, newest: Mutex::default() }
+    /// That refresh token.
+    pub fn token(&self, number: u8, expires_at: Timestamp) -> NewRefresh {
+        NewRefresh { hash: self.hash(number), expires_at }
     }
 
     /// A user of that name.
     pub async fn user(&self, name: &str) -> UserId {
-        let made = self.engine.register(new_user(name)).await.unwrap();
+        let made = self.engine.register(self.new_user(name)).await.unwrap();
         let Registration::Made(User { id, .. }) = made else { panic!("{name}: {made:?}") };
         id
     }
@@ -133,12 +132,13 @@ impl TestStore {
 
     /// So many users whose names begin alike.
     pub async fn users_named(&self, name: &str, count: usize) -> Vec<UserId> {
-        let made: Vec<_> =
-            (0..count).map(|number| self.engine.register(new_user(&format!("{name}-{number}")))).collect();
+        let new: Vec<_> = (0..count).map(|number| self.new_user(&format!("{name}-{number}"))).collect();
         let mut users = Vec::new();
-        for made in made {
-            let Registration::Made(user) = made.await.unwrap() else { panic!("not made") };
-            users.push(user.id);
+        for some in new.chunks(AT_ONCE) {
+            for made in join_all(some.iter().map(|new| self.engine.register(new.clone()))).await {
+                let Registration::Made(user) = made.unwrap() else { panic!("not made") };
+                users.push(user.id);
+            }
         }
         users
     }
@@ -151,7 +151,7 @@ impl TestStore {
         NewPost { id, author, content: Content::parse(text).unwrap(), key: None, created_at: at }
     }
 
-    /// Begins to post.
+    /// Begins to post; only its author's timeline shows it.
     pub fn posting(&self, author: UserId, text: &str) -> Pending<Appended> {
         self.engine.append(self.draft(author, text, Timestamp::now()))
     }
@@ -163,7 +163,9 @@ impl TestStore {
 
     /// Posts at `at`.
     pub async fn post_at(&self, author: UserId, text: &str, at: Timestamp) -> Posted {
-        stored(self.engine.append(self.draft(author, text, at)).await.unwrap())
+        let posted = stored(self.engine.append(self.draft(author, text, at)).await.unwrap());
+        self.spread(&[posted.seq]).await;
+        posted
     }
 
     /// Posts so often.
@@ -174,14 +176,28 @@ impl TestStore {
         for post in posting {
             posted.push(stored(post.await.unwrap()));
         }
+        self.spread(&posted.iter().map(|post| post.seq).collect::<Vec<_>>()).await;
         posted
     }
 
     /// Deletes one's own post; answers the deletion's entry.
     pub async fn delete(&self, author: UserId, id: PostId) -> Entry {
         match self.engine.delete(author, id, Timestamp::now()).await.unwrap() {
-            Deletion::Done(entry) => entry,
+            Deletion::Done(entry) => {
+                self.spread(&[entry.seq]).await;
+                entry
+            }
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Brings entries into the timelines of others, where they are written.
+    pub async fn spread(&self, seqs: &[Seq]) {
+        let Some(fan_out) = &self.fan_out else { return };
+        for some in seqs.chunks(AT_ONCE) {
+            for spread in join_all(some.iter().map(|seq| fan_out.fan_out(*seq))).await {
+                spread.unwrap();
+            }
         }
     }
 
@@ -200,7 +216,12 @@ impl TestStore {
 
     /// The first page of a timeline, by places.
     pub async fn timeline(&self, user: UserId, limit: usize) -> Vec<Seq> {
-        self.engine.list(user, TimelineFrom::Offset(0), limit).await.unwrap()
+        self.list(user, TimelineFrom::Offset(0), limit).await
+    }
+
+    /// A page of a timeline, by the places of its entries.
+    pub async fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Vec<Seq> {
+        seqs(&self.engine.list(user, from, limit).await.unwrap())
     }
 
     /// A cursor of this store.
@@ -214,6 +235,11 @@ impl TestStore {
             Missed::Entries { entries, .. } => entries,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Copies itself into a file.
+    pub fn copy(&self, file: PathBuf, progress: Box<dyn Fn(u64, u64) + Send>) -> Pending<()> {
+        self.backup.as_ref().unwrap().backup(file, progress)
     }
 
     /// The kinds of all events that are due, oldest first; they are gone then.
@@ -237,6 +263,18 @@ pub struct Posted {
     pub seq: Seq,
 }
 
+impl Posted {
+    /// Where it stands in a timeline.
+    pub const fn place(self) -> Place {
+        Place { seq: self.seq, post: self.id }
+    }
+}
+
+/// The entries of places.
+pub fn seqs(places: &[Place]) -> Vec<Seq> {
+    places.iter().map(|place| place.seq).collect()
+}
+
 /// What an append must have answered.
 pub fn stored(appended: Appended) -> Posted {
     match appended {
@@ -244,17 +282,6 @@ pub fn stored(appended: Appended) -> Posted {
             Posted { id: post.id, seq }
         }
         other => panic!("{other:?}"),
-    }
-}
-
-/// A user to be made.
-pub fn new_user(name: &str) -> NewUser {
-    NewUser {
-        id: UserId::make(),
-        email: Some(Email::parse(&format!("{name}@example.com")).unwrap()),
-        username: Username::parse(name).unwrap(),
-        password_hash: Some(format!("hash of {name}")),
-        created_at: Timestamp::now(),
     }
 }
 

@@ -1,16 +1,20 @@
 //! What every store promises: a test for each sentence in the docs of the traits, run on every engine.
 //!
-//! An engine gives a function that opens an empty [`TestStore`] and runs the suite by [`contract!`];
-//! what only it promises is tested beside that (`sqlite`).
+//! An engine gives two functions and runs the suite by [`contract!`]: one opens a [`TestStore`] in which the
+//! test has users of its own, the other an empty one (`alone`), for tests that look at a whole store. What only one
+//! engine promises is tested beside that (`sqlite`, `scylla`).
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
 mod accounts;
 mod fixture;
 mod graph;
+mod histories;
+mod history;
 mod jobs;
 mod logins;
 mod missed;
 mod model;
+mod observed;
 mod posts;
 mod sqlite;
 mod step;
@@ -18,12 +22,12 @@ mod timelines;
 mod upkeep;
 mod writes;
 
-pub use fixture::{Engine, Observed, TestStore};
+use fixture::TestStore;
 
-/// The whole suite, on the engine that the function opens.
+/// The whole suite, on the engine that the functions open.
 macro_rules! contract {
-    ($open:path) => {
-        contract! { $open;
+    ($open:path, $alone:path) => {
+        contract! { $open, $alone;
             accounts: {
                 of_two_registrations_at_once_with_one_email_or_name_one_is_made
                 emails_and_names_are_unique_regardless_of_case
@@ -33,37 +37,39 @@ macro_rules! contract {
                 an_old_name_is_free_at_once
                 an_outside_user_is_made_at_first_use
                 an_outside_user_whose_name_is_taken_gets_a_number
-            }
+            } alone {}
             logins: {
                 a_login_is_alive_until_it_is_ended_or_expires
                 a_refresh_token_is_spent_for_the_next
                 a_spent_token_used_again_revokes_its_whole_login
                 of_two_uses_of_a_token_at_once_one_is_a_reuse
                 what_is_unknown_expired_or_revoked_is_refused
+            } alone {
                 ended_logins_are_listed_until_they_would_have_expired
             }
             posts: {
-                a_post_is_stored_with_its_entry_its_job_and_its_count
                 the_newest_id_is_that_of_a_deleted_post_too
-                a_post_that_is_refused_leaves_nothing_behind
                 a_key_makes_one_post_and_tells_it_as_it_was_answered
                 a_key_is_its_users_own_and_kept_for_a_day
                 a_key_used_by_fifty_at_once_makes_one_post
-                only_its_author_deletes_a_post_and_only_once
                 posts_are_shown_in_the_order_asked_for
                 a_list_of_posts_is_walked_by_places
                 a_like_counts_once_and_can_be_taken_back
                 a_deleted_post_cannot_be_liked_or_unliked
                 entries_are_told_in_their_order_without_those_that_are_gone
+            } alone {
+                a_post_is_stored_with_its_entry_its_job_and_its_count
+                a_post_that_is_refused_leaves_nothing_behind
+                only_its_author_deletes_a_post_and_only_once
             }
             graph: {
                 a_follow_is_made_once_of_somebody_who_is_there
                 a_follow_beyond_the_limit_is_refused
+                a_follow_of_many_at_once_stays_within_the_limit
                 an_unfollow_answers_the_follow_that_ended
                 lists_go_by_the_newest_follow
                 followees_are_told_with_the_entry_after_which_the_follow_began
-                counts_stay_exact_whatever_comes_at_once
-            }
+            } alone {}
             timelines: {
                 it_holds_ones_own_posts_and_those_of_the_followed_newest_first
                 a_follow_brings_the_newest_twenty_and_all_that_come
@@ -71,9 +77,8 @@ macro_rules! contract {
                 what_is_older_than_thirty_days_is_not_shown
                 walking_shows_what_was_there_throughout_exactly_once
                 it_ends_after_eight_hundred_entries
-                who_follows_many_sees_the_same_as_who_follows_few
                 posts_are_shown_as_their_reader_sees_them
-            }
+            } alone {}
             missed: {
                 everything_behind_a_cursor_is_told_in_order
                 a_post_deleted_since_is_told_by_its_deletion_alone
@@ -81,10 +86,9 @@ macro_rules! contract {
                 what_came_before_a_follow_is_not_missed
                 eight_hundred_posts_are_told_and_one_more_is_too_many
                 a_cursor_of_another_store_or_of_the_future_is_foreign
-                a_cursor_older_than_thirty_days_is_expired
                 who_reads_little_in_a_busy_store_misses_nothing
-            }
-            jobs: {
+            } alone {}
+            jobs: {} alone {
                 deliveries_wait_in_order_until_they_are_done
                 every_change_is_one_event_of_its_kind
                 what_changes_nothing_is_no_event
@@ -94,32 +98,37 @@ macro_rules! contract {
                 dead_letters_are_listed_oldest_first
                 the_backlog_counts_what_waits
             }
+            histories: {} alone {
+                counts_lists_and_answers_agree_whatever_comes_at_once
+                names_and_logins_have_one_owner_whatever_comes_at_once
+            }
             upkeep: {
+                what_has_not_expired_is_not_swept
+            } alone {
                 a_store_that_works_says_so
-                the_head_is_the_newest_entry
-                what_has_expired_is_swept_and_nothing_else
-                an_entry_number_is_never_used_twice
-                the_likes_of_a_deleted_post_go
-                a_copy_is_whole_and_has_a_name_of_its_own
-                a_copy_is_made_while_writes_go_on
-                a_copy_overwrites_nothing_and_leaves_nothing_half_made
+                the_head_is_before_all_that_comes_and_not_before_what_is_there
                 what_was_taken_before_the_end_is_committed_and_nothing_after
             }
             writes: {
                 writes_take_their_place_when_they_are_called
                 a_write_nobody_waits_for_is_done
-                an_author_is_read_behind_the_writes_that_were_called_before
-                entries_are_heard_of_in_order_before_they_can_be_read
-                a_store_that_cannot_keep_up_refuses
+                the_newest_id_counts_what_was_called_before
+            } alone {
+                entries_are_heard_of_in_order
             }
         }
     };
-    ($open:path; $($module:ident: { $($name:ident)+ })+) => {
+    ($open:path, $alone:path;
+     $($module:ident: { $($shared:ident)* } alone { $($own:ident)* })+) => {
         $(mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                crate::storage::$module::$name($open()).await;
-            })+
+            async fn $shared() {
+                crate::storage::$module::$shared($open().await).await;
+            })*
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $own() {
+                crate::storage::$module::$own($alone().await).await;
+            })*
         })+
     };
 }

@@ -15,12 +15,12 @@ pub async fn a_post_is_stored_with_its_entry_its_job_and_its_count(store: TestSt
     let EntryChange::Posted { post, author_name } = &entry.change else { panic!("{entry:?}") };
     assert_eq!((post.id, post.author, post.likes), (draft.id, anna, 0));
     assert_eq!(
-        (&post.content, post.created_at, author_name.as_str()),
-        (&draft.content, draft.created_at, "anna")
+        (&post.content, post.created_at, author_name),
+        (&draft.content, draft.created_at, &store.name("anna"))
     );
 
     let shown = store.engine.post(draft.id, anna).await.unwrap().unwrap();
-    assert_eq!((&shown.post, shown.author_name.as_str(), shown.is_liked), (post, "anna", false));
+    assert_eq!((&shown.post, &shown.author_name, shown.is_liked), (post, &store.name("anna"), false));
     assert_eq!(store.engine.entries(vec![entry.seq]).await.unwrap(), std::slice::from_ref(&entry));
     assert_eq!(store.engine.undelivered().await.unwrap(), [(entry.seq, anna)]);
     assert_eq!(store.engine.profile(anna, anna).await.unwrap().unwrap().posts, 1);
@@ -48,15 +48,16 @@ pub async fn a_post_that_is_refused_leaves_nothing_behind(store: TestStore) {
     let older = store.draft(anna, "older", Timestamp::now());
     let newer = store.post(anna, "newer").await;
     store.take_events().await;
-    let before = (store.engine.head().await.unwrap(), store.engine.backlog().await.unwrap());
+    let before = store.engine.backlog().await.unwrap();
 
     let keyed = NewPost { key: a_key("key", 1), ..older };
-    // In one group with writes that are good: those are not touched.
+    // At once with writes that are good: those are not touched.
     let (refused, good) = (store.engine.append(keyed.clone()), store.engine.like(a_like(anna, newer.id)));
     assert!(matches!(refused.await, Err(StorageError::Refused(_))));
     assert_eq!(good.await.unwrap(), Liking::Done);
     store.take_events().await;
-    assert_eq!(before, (store.engine.head().await.unwrap(), store.engine.backlog().await.unwrap()));
+    assert_eq!(store.engine.backlog().await.unwrap(), before);
+    assert_eq!(store.engine.undelivered().await.unwrap(), [(newer.seq, anna)]);
     assert_eq!(store.engine.keyed(anna, "key".to_owned(), Timestamp::now()).await.unwrap(), None);
     assert_eq!(store.engine.post(keyed.id, anna).await.unwrap(), None);
     assert_eq!(store.engine.profile(anna, anna).await.unwrap().unwrap().posts, 1);
@@ -131,6 +132,7 @@ pub async fn only_its_author_deletes_a_post_and_only_once(store: TestStore) {
 
     let [first, second] = [(); 2].map(|()| store.engine.delete(anna, post.id, now));
     let (first, second) = tokio::join!(first, second);
+    // They have the author's order.
     let Deletion::Done(entry) = first.unwrap() else { panic!() };
     assert_eq!(entry.change, EntryChange::Deleted { id: post.id, author: anna, deleted_at: now });
     assert_eq!(second.unwrap(), Deletion::Missing);

@@ -1,25 +1,39 @@
 //! The embedded store: the suite, what a file may be found to be, and what its commits are worth.
 
-use super::fixture::{a_key, a_like, new_user};
-use super::{Engine, Observed, TestStore, contract, model, step};
+use super::fixture::{Ground, Open, Opened, TestStore, a_key, a_like};
+use super::{contract, model, step};
 use proptest::test_runner::{Config, TestRunner};
 use roost::model::timestamp::Timestamp;
 use roost::storage::circuit::CircuitState;
 use roost::storage::sqlite::{Durability, OpenError, Options, Store, Unobserved};
-use roost::storage::{Accounts, Deletion, Jobs, KEY_AGE, NewPost, TIMELINE_AGE};
+use roost::storage::{Accounts, Backup, Deletion, Jobs, KEY_AGE, NewPost, TIMELINE_AGE};
 use rusqlite::Connection;
+use std::future::ready;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-contract!(super::open);
+mod copies;
+mod sweeping;
+mod walks;
+mod writer;
 
-fn open() -> TestStore {
-    TestStore::new(reopen)
+contract!(super::open, super::open);
+
+async fn open() -> TestStore {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let file = folder.path().join("roost.db");
+    let open: Open = Box::new(move |observer| {
+        let store = Store::open(Options { observer, ..options(&file) }).unwrap();
+        let backup: Option<Arc<dyn Backup>> = Some(Arc::new(store.clone()));
+        Box::pin(ready(Opened { engine: Arc::new(store), backup, fan_out: None }))
+    });
+    TestStore::on(Ground { open, tag: String::new(), is_ordered: true }, folder).await
 }
 
-fn reopen(file: &Path, observer: Arc<Observed>) -> Arc<dyn Engine> {
-    Arc::new(Store::open(Options { observer, ..options(file) }).unwrap())
+/// A store of that file, where nobody listens.
+fn open_file(file: &Path) -> Store {
+    Store::open(options(file)).unwrap()
 }
 
 fn options(file: &Path) -> Options {
@@ -38,7 +52,7 @@ fn assert_sound(file: &Path) {
 #[test]
 fn a_store_does_what_a_plain_model_does() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let store = open();
+    let store = runtime.block_on(open());
     let mut runner = TestRunner::new(Config {
         cases: 256,
         failure_persistence: None,
@@ -68,9 +82,9 @@ async fn a_commit_is_on_the_disk_before_it_is_answered() {
 
 #[tokio::test]
 async fn its_files_are_for_its_owner_alone() {
-    let store = open();
+    let store = open().await;
     store.user("anna").await;
-    store.engine.backup(store.folder.path().join("copy"), Box::new(|_, _| {})).await.unwrap();
+    store.copy(store.folder.path().join("copy"), Box::new(|_, _| {})).await.unwrap();
     for file in std::fs::read_dir(store.folder.path()).unwrap() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
@@ -82,13 +96,13 @@ async fn without_a_sink_no_event_is_queued() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roost.db");
     let store = Store::open(Options { events: false, ..options(&file) }).unwrap();
-    store.register(new_user("anna")).await.unwrap();
+    store.register(open().await.new_user("anna")).await.unwrap();
     assert_eq!(store.due_events(Timestamp::now(), 10).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_deleted_posts_text_is_gone_from_its_row() {
-    let store = open();
+    let store = open().await;
     let anna = store.user("anna").await;
     let post = store.post(anna, "regretted").await;
     store.delete(anna, post.id).await;
@@ -99,7 +113,7 @@ async fn a_deleted_posts_text_is_gone_from_its_row() {
 
 #[tokio::test]
 async fn a_write_waits_for_an_operator_who_holds_the_lock() {
-    let store = open();
+    let store = open().await;
     let anna = store.user("anna").await;
     let connection = Connection::open(store.folder.path().join("roost.db")).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -131,7 +145,7 @@ fn assert_refused(file: &Path, words: &str) -> OpenError {
 
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_refused() {
-    let store = open();
+    let store = open().await;
     store.user("anna").await;
     store.engine.close().await.unwrap();
     let file = store.folder.path().join("roost.db");
@@ -155,7 +169,7 @@ fn a_file_of_something_else_is_refused() {
 
 #[tokio::test]
 async fn a_damaged_file_is_refused() {
-    let store = open();
+    let store = open().await;
     let anna = store.user("anna").await;
     store.post_many(anna, 500).await;
     store.engine.close().await.unwrap();
@@ -183,7 +197,7 @@ fn a_folder_that_is_not_there_is_refused() {
 
 #[tokio::test]
 async fn what_is_written_and_goes_again_does_not_make_the_file_grow() {
-    let store = open();
+    let store = open().await;
     let users = store.users(20).await;
     let file = store.folder.path().join("roost.db");
     let pages = || -> i64 {

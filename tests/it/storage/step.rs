@@ -8,8 +8,9 @@ use roost::model::cursor::Seq;
 use roost::model::id::{PostId, UserId};
 use roost::model::timestamp::Timestamp;
 use roost::model::user::Username;
-use roost::storage::{Deletion, Followed, Liking, Renaming, StorageError};
+use roost::storage::{Deletion, FanOut, Followed, Liking, Renaming};
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// Users in each case.
 pub const USERS: usize = 5;
@@ -41,7 +42,7 @@ pub fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => (user(), 0..200_usize).prop_map(|(user, post)| Step::Delete(user, post)),
         3 => (user(), 0..200_usize).prop_map(|(user, post)| Step::Like(user, post)),
         2 => (user(), 0..200_usize).prop_map(|(user, post)| Step::Unlike(user, post)),
-        5 => (user(), user()).prop_map(|(from, to)| Step::Follow(from, to)),
+        5 => (user(), 1..USERS).prop_map(|(from, by)| Step::Follow(from, (from + by) % USERS)),
         3 => (user(), user()).prop_map(|(from, to)| Step::Unfollow(from, to)),
         1 => (user(), 0..USERS * 2).prop_map(|(user, name)| Step::Rename(user, name)),
         1 => user().prop_map(Step::Look),
@@ -58,7 +59,6 @@ pub enum Outcome {
     Missing,
     Forbidden,
     TooMany,
-    Refused,
 }
 
 /// The answer on its way; a post's, a deletion's or a follow's with the place that goes with it.
@@ -75,6 +75,7 @@ pub fn begin(
 ) -> ((Step, Option<PostId>), Doing) {
     let now = Timestamp::now();
     let engine = &store.engine;
+    let spreads = store.fan_out.clone();
     let post = |number: usize| match drafted.len() {
         0 => PostId::make(),
         count => drafted[number % count],
@@ -84,11 +85,12 @@ pub fn begin(
             let draft = store.draft(users[user], "text", now);
             let id = draft.id;
             let call = engine.append(draft);
-            (Some(id), Box::pin(async { (Outcome::Done, Some(stored(call.await.unwrap()).seq)) }))
+            let done = async { (Outcome::Done, Some(stored(call.await.unwrap()).seq)) };
+            (Some(id), Box::pin(spread(spreads, done)))
         }
         Step::Delete(user, number) => {
             let call = engine.delete(users[user], post(number), now);
-            (Some(post(number)), Box::pin(async { deleted(call.await.unwrap()) }))
+            (Some(post(number)), Box::pin(spread(spreads, async { deleted(call.await.unwrap()) })))
         }
         Step::Like(user, number) => {
             let call = engine.like(a_like(users[user], post(number)));
@@ -100,7 +102,7 @@ pub fn begin(
         }
         Step::Follow(from, to) => {
             let call = engine.follow(a_follow(users[from], users[to]), MAX_FOLLOWEES);
-            (None, Box::pin(async { followed(call.await) }))
+            (None, Box::pin(async { followed(call.await.unwrap()) }))
         }
         Step::Unfollow(from, to) => {
             let call = engine.unfollow(users[from], users[to], now);
@@ -116,6 +118,18 @@ pub fn begin(
         drafted.extend(id);
     }
     ((step, id), doing)
+}
+
+/// The same, once everybody's timeline shows it.
+async fn spread(
+    fan_out: Option<Arc<dyn FanOut>>,
+    doing: impl Future<Output = (Outcome, Option<Seq>)>,
+) -> (Outcome, Option<Seq>) {
+    let done = doing.await;
+    if let ((Outcome::Done, Some(seq)), Some(fan_out)) = (done, fan_out) {
+        fan_out.fan_out(seq).await.unwrap();
+    }
+    done
 }
 
 /// A name in letters of one case or the other.
@@ -144,14 +158,12 @@ pub const fn was_there(was: bool) -> Outcome {
     if was { Outcome::Done } else { Outcome::Missing }
 }
 
-fn followed(followed: Result<Followed, StorageError>) -> (Outcome, Option<Seq>) {
+const fn followed(followed: Followed) -> (Outcome, Option<Seq>) {
     match followed {
-        Ok(Followed::Done { since }) => (Outcome::Done, Some(since)),
-        Ok(Followed::Already) => (Outcome::Already, None),
-        Ok(Followed::Missing) => (Outcome::Missing, None),
-        Ok(Followed::TooMany) => (Outcome::TooMany, None),
-        Err(StorageError::Refused(_)) => (Outcome::Refused, None),
-        Err(other) => panic!("{other}"),
+        Followed::Done { since } => (Outcome::Done, Some(since)),
+        Followed::Already => (Outcome::Already, None),
+        Followed::Missing => (Outcome::Missing, None),
+        Followed::TooMany => (Outcome::TooMany, None),
     }
 }
 

@@ -1,0 +1,258 @@
+//! Jobs: what takes several writes, noted down before the first of them and done after the last.
+//!
+//! A job's row is in the partition of its shard and minute; `minutes` tells which of those there are. Its
+//! stamp is given by the clock, so a job written again is the same row. Done jobs are marked in groups: one
+//! that a crash leaves unmarked is done again, which changes nothing.
+
+use super::Inner;
+use super::cql::{Cql, statements};
+use super::stamp::{self, column};
+use crate::model::cursor::Seq;
+use crate::model::event::Change;
+use crate::model::id::{FollowId, LikeId, PostId, UserId};
+use crate::model::timestamp::Timestamp;
+use crate::storage::{StorageError, TokenHash};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is to be done, as it stands in the row. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Job {
+    /// A post: the author's entry number `version`.
+    Post {
+        id: PostId,
+        author: UserId,
+        author_name: String,
+        content: String,
+        created_at: i64,
+        version: i64,
+        key: Option<(String, TokenHash)>,
+    },
+    /// A deletion: the author's entry number `version`.
+    Delete { post: PostId, post_seq: i64, author: UserId, deleted_at: i64, version: i64 },
+    /// A follow, or (`ends`) an unfollow, that makes `version` of the claim in `following`. `place`: where the
+    /// follow that ends stands in the lists.
+    Follow {
+        id: FollowId,
+        follower: UserId,
+        followee: UserId,
+        created_at: i64,
+        version: i64,
+        ends: bool,
+        at: i64,
+        place: Option<i64>,
+    },
+    /// A like, or (`ends`) one that is taken back, that makes `version` of the claim in `likes`.
+    Like { id: LikeId, user: UserId, post: PostId, created_at: i64, version: i64, ends: bool, at: i64 },
+    /// A registration: `users` is written once both claims are.
+    Register { user: UserId, email: Option<String>, username: String, at: i64 },
+    /// A change of name that makes `version` of the row in `users`.
+    Rename { user: UserId, from: String, to: String, version: i64, at: i64 },
+}
+
+statements! {
+    /// What jobs send.
+    Statements {
+        write: Write, "INSERT INTO jobs (shard, minute, seq, body) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+        finish: Write, "UPDATE jobs SET done = true WHERE shard = ? AND minute = ? AND seq = ?";
+        mark_minute: Write, "INSERT INTO minutes (kind, shard, minute) VALUES (?, ?, ?)";
+    }
+}
+
+/// What has partitions of a shard and a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Queue {
+    Jobs,
+    Events,
+}
+
+impl Queue {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Done jobs gather so long before they are marked.
+const GATHER: Duration = Duration::from_millis(250);
+/// A pause after marking failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Jobs marked in one request.
+const MARKED_AT_ONCE: usize = 100;
+
+/// The jobs of this process.
+pub(super) struct Jobs {
+    pub(super) statements: Statements,
+    /// The newest minute that `minutes` is known to have.
+    marked: Mutex<HashMap<(Queue, i32), i32>>,
+    finished: Mutex<Finished>,
+    /// Entries whose delivery is not done.
+    open: Mutex<BTreeMap<Seq, UserId>>,
+    /// Partitions that may have rows.
+    live: Mutex<BTreeSet<(Queue, i32, i32)>>,
+}
+
+/// Jobs that are done and not marked so yet.
+#[derive(Default)]
+struct Finished {
+    seqs: Vec<Seq>,
+    is_marking: bool,
+}
+
+impl Jobs {
+    pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
+        let statements = Statements::prepare(cql).await?;
+        Ok(Self {
+            statements,
+            marked: Mutex::default(),
+            finished: Mutex::default(),
+            open: Mutex::default(),
+            live: Mutex::default(),
+        })
+    }
+
+    /// Entries that are on their way.
+    pub(super) fn opened(&self, entries: impl IntoIterator<Item = (Seq, UserId)>) {
+        self.open().extend(entries);
+    }
+
+    /// Entries whose delivery is not done, with their authors.
+    pub(super) fn open(&self) -> MutexGuard<'_, BTreeMap<Seq, UserId>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Partitions, by queue, shard and minute, that may have rows.
+    pub(super) fn live(&self) -> MutexGuard<'_, BTreeSet<(Queue, i32, i32)>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes a job of `owner` down; answers its stamp.
+    pub(super) async fn begin_job(&self, owner: UserId, job: &Job) -> Result<Seq, StorageError> {
+        let seq = self.clock.stamp(stamp::shard_of(owner), None, |_| {});
+        self.write_job(seq, job, 0).await?;
+        Ok(seq)
+    }
+
+    /// Writes a job's row; again with a greater `revision` where it must say something else.
+    pub(super) async fn write_job(&self, seq: Seq, job: &Job, revision: i64) -> Result<(), StorageError> {
+        // Before the row: a row in a minute that nobody looks at is lost.
+        self.mark_minute(Queue::Jobs, seq).await?;
+        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
+        let written_at = stamp::written_at(seq) + revision;
+        let values = (shard, minute, column(seq), job.to_text()?, written_at);
+        self.cql.write(&self.jobs.statements.write, values).await
+    }
+
+    /// Notes several jobs of one owner down, at once where they are of one minute.
+    pub(super) async fn write_jobs(&self, jobs: &[(Seq, Job)]) -> Result<(), StorageError> {
+        let mut minutes: BTreeMap<i32, Vec<(i32, i32, i64, String, i64)>> = BTreeMap::new();
+        for (seq, job) in jobs {
+            self.mark_minute(Queue::Jobs, *seq).await?;
+            let (shard, minute) = (stamp::shard(*seq), stamp::minute(*seq));
+            let row = (shard, minute, column(*seq), job.to_text()?, stamp::written_at(*seq));
+            minutes.entry(minute).or_default().push(row);
+        }
+        for rows in minutes.values() {
+            self.cql.write_batch(&self.jobs.statements.write, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that `minutes` has the stamp's minute.
+    pub(super) async fn mark_minute(&self, queue: Queue, seq: Seq) -> Result<(), StorageError> {
+        let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
+        let marked = || self.jobs.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if marked().get(&(queue, shard)) == Some(&minute) {
+            return Ok(());
+        }
+        self.cql.write(&self.jobs.statements.mark_minute, (queue.name(), shard, minute)).await?;
+        self.jobs.live().insert((queue, shard, minute));
+        marked().insert((queue, shard), minute);
+        Ok(())
+    }
+
+    /// A job is done: soon it is marked so.
+    pub(super) fn end_job(self: &Arc<Self>, seq: Seq) {
+        self.end_jobs([seq]);
+    }
+
+    /// Jobs are done: soon they are marked so.
+    pub(super) fn end_jobs(self: &Arc<Self>, seqs: impl IntoIterator<Item = Seq>) {
+        let mut finished = self.jobs.finished();
+        finished.seqs.extend(seqs);
+        if !finished.is_marking && !finished.seqs.is_empty() {
+            finished.is_marking = true;
+            tokio::spawn(self.clone().mark_finished());
+        }
+    }
+
+    async fn mark_finished(self: Arc<Self>) {
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let seqs = {
+                let mut finished = self.jobs.finished();
+                finished.is_marking = !finished.seqs.is_empty();
+                std::mem::take(&mut finished.seqs)
+            };
+            if seqs.is_empty() {
+                return;
+            }
+            if let Err(error) = self.mark_done(&seqs).await {
+                tracing::debug!(%error, jobs = seqs.len(), "done jobs could not be marked yet: {error}");
+                self.jobs.finished().seqs.extend(seqs);
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }
+
+    /// Marks jobs done, partition by partition.
+    pub(super) async fn mark_done(&self, seqs: &[Seq]) -> Result<(), StorageError> {
+        let mut partitions: BTreeMap<(i32, i32), Vec<(i32, i32, i64)>> = BTreeMap::new();
+        for seq in seqs {
+            let place = (stamp::shard(*seq), stamp::minute(*seq));
+            partitions.entry(place).or_default().push((place.0, place.1, column(*seq)));
+        }
+        for rows in partitions.values().flat_map(|rows| rows.chunks(MARKED_AT_ONCE)) {
+            self.cql.write_batch(&self.jobs.statements.finish, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Queues an event, where events are sent; `seq` is the stamp of the job that it is of: one event a job.
+    pub(super) async fn publish(
+        &self,
+        seq: Seq,
+        change: &Change<'_>,
+        at: Timestamp,
+    ) -> Result<(), StorageError> {
+        if !self.sends_events {
+            return Ok(());
+        }
+        self.queue_event(seq, change.event(at).to_string(), at).await
+    }
+}
+
+impl Job {
+    fn to_text(&self) -> Result<String, StorageError> {
+        serde_json::to_string(self).map_err(|error| StorageError::Refused(error.to_string()))
+    }
+
+    /// A job as it stands in its row.
+    pub(super) fn from_text(text: &str) -> Result<Self, StorageError> {
+        serde_json::from_str(text)
+            .map_err(|error| StorageError::Refused(format!("a job is not one: {error}")))
+    }
+}

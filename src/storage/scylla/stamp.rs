@@ -1,0 +1,153 @@
+//! Stamps: the numbers of entries and jobs, which tell their day, their minute and their shard.
+//!
+//! A stamp is microseconds since 1970, shifted left by eight, and the shard of whose it is. One process
+//! gives each microsecond once, so stamps are unique and grow; what hears of entries hears of them in that
+//! order. A clock that steps back is waited out by counting on.
+
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use crate::model::timestamp::Timestamp;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Authors, users and their jobs belong to so many shards.
+pub(super) const SHARDS: u64 = 256;
+const MICROS_A_MINUTE: u64 = 60_000_000;
+const MINUTES_A_DAY: u64 = 24 * 60;
+const MILLIS_A_DAY: i64 = 24 * 3_600_000;
+
+/// The shard that a user's posts, follows and jobs belong to.
+pub(super) fn shard_of(user: UserId) -> u8 {
+    (mixed(user) >> 56) as u8
+}
+
+/// A number of a user, not negative, that others have little in common with; finer than its shard.
+pub(super) fn spread(user: UserId) -> i32 {
+    (mixed(user) >> 33) as i32
+}
+
+fn mixed(user: UserId) -> u64 {
+    // A version 7 id ends in 62 random bits; one of an outside maker may not, so all of it is mixed in.
+    let (high, low) = user.0.as_u64_pair();
+    (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Gives stamps.
+#[derive(Default)]
+pub(super) struct Clock {
+    // A std mutex: it is held for a few instructions and what hears of an entry, never across an await.
+    last: Mutex<u64>,
+}
+
+impl Clock {
+    /// The next stamp of a shard, greater than `after`; `hear` is told before anybody gets a later one.
+    pub(super) fn stamp(&self, shard: u8, after: Option<Seq>, hear: impl FnOnce(Seq)) -> Seq {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let floor = after.map_or(0, |after| micros(after) + 1);
+        *last = now().max(*last + 1).max(floor);
+        let seq = Seq((*last << 8) | u64::from(shard));
+        hear(seq);
+        seq
+    }
+
+    /// A number that no stamp given so far exceeds, and that all to be given do.
+    pub(super) fn head(&self) -> Seq {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = now().max(*last);
+        Seq((*last << 8) | (SHARDS - 1))
+    }
+
+    /// No stamp is given that is not greater than this one.
+    pub(super) fn advance(&self, past: Seq) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(micros(past));
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX >> 9)
+}
+
+/// Microseconds since 1970.
+pub(super) const fn micros(seq: Seq) -> u64 {
+    seq.0 >> 8
+}
+
+/// The same, as rows are written with it.
+pub(super) const fn written_at(seq: Seq) -> i64 {
+    micros(seq) as i64
+}
+
+/// The shard that it is of.
+pub(super) const fn shard(seq: Seq) -> i32 {
+    (seq.0 & 0xff) as i32
+}
+
+/// Minutes since 1970.
+pub(super) const fn minute(seq: Seq) -> i32 {
+    (micros(seq) / MICROS_A_MINUTE) as i32
+}
+
+/// Days since 1970.
+pub(super) const fn day(seq: Seq) -> i32 {
+    (micros(seq) / MICROS_A_MINUTE / MINUTES_A_DAY) as i32
+}
+
+/// Days since 1970 of a time.
+pub(super) fn day_of(time: Timestamp) -> i32 {
+    i32::try_from(time.millis().div_euclid(MILLIS_A_DAY)).unwrap_or(0)
+}
+
+/// As it stands in a row.
+pub(super) const fn column(seq: Seq) -> i64 {
+    seq.0 as i64
+}
+
+/// As it is read from a row.
+pub(super) const fn from_column(column: i64) -> Seq {
+    Seq(column.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock, day, day_of, micros, minute, shard, shard_of};
+    use crate::model::cursor::Seq;
+    use crate::model::id::UserId;
+    use crate::model::timestamp::Timestamp;
+    use std::collections::HashSet;
+
+    #[test]
+    fn stamps_grow_and_tell_what_they_are_of() {
+        let clock = Clock::default();
+        let first = clock.stamp(7, None, |_| {});
+        let second = clock.stamp(3, None, |_| {});
+        assert!(second > first && micros(second) > micros(first));
+        assert_eq!((shard(first), shard(second)), (7, 3));
+        assert_eq!(day(first), day_of(Timestamp::now()));
+        assert_eq!(minute(first) / (24 * 60), day(first));
+    }
+
+    #[test]
+    fn a_stamp_follows_the_one_it_is_asked_to_follow() {
+        let clock = Clock::default();
+        let ahead = Seq(clock.head().0 + (60_000_000 << 8));
+        let next = clock.stamp(0, Some(ahead), |_| {});
+        assert!(next > ahead);
+        assert!(clock.stamp(0, None, |_| {}) > next, "the clock counts on");
+    }
+
+    #[test]
+    fn the_head_lies_between_what_was_given_and_what_will_be() {
+        let clock = Clock::default();
+        let before = clock.stamp(255, None, |_| {});
+        let head = clock.head();
+        assert!(before <= head && clock.stamp(0, None, |_| {}) > head);
+    }
+
+    #[test]
+    fn users_spread_over_the_shards() {
+        let shards: HashSet<u8> = (0..4_000).map(|_| shard_of(UserId::make())).collect();
+        assert!(shards.len() > 250, "{} shards", shards.len());
+    }
+}

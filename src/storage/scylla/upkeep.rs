@@ -1,0 +1,51 @@
+//! Keeping the store: whether it works, what is removed, and its end.
+
+use super::Store;
+use super::cql::statements;
+use crate::model::cursor::Seq;
+use crate::model::timestamp::Timestamp;
+use crate::storage::{Pending, Upkeep};
+use std::time::Duration;
+
+/// How long calls under way may take when the store is closed.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+statements! {
+    /// What upkeep sends.
+    Statements {
+        alive: Read, "SELECT value FROM meta WHERE name = 'store_name'";
+    }
+}
+
+impl Upkeep for Store {
+    fn check(&self) -> Pending<()> {
+        self.read(|inner| async move {
+            let _: Option<(i64,)> = inner.cql.first(&inner.upkeep.alive, ()).await?;
+            Ok(())
+        })
+    }
+
+    fn head(&self) -> Pending<Seq> {
+        self.read(|inner| async move { Ok(inner.clock.head()) })
+    }
+
+    fn sweep(&self, now: Timestamp) -> Pending<u64> {
+        self.change(move |inner| async move {
+            inner.lanes.retire();
+            inner.clear_done(now).await
+        })
+    }
+
+    fn close(&self) -> Pending<()> {
+        let inner = self.0.clone();
+        Box::pin(async move {
+            // Whoever holds all places knows that nothing is under way, and lets nothing begin.
+            let all = inner.calls.acquire_many(super::CALLS as u32);
+            if let Ok(Ok(places)) = tokio::time::timeout(FAREWELL, all).await {
+                places.forget();
+            }
+            inner.calls.close();
+            Ok(())
+        })
+    }
+}
