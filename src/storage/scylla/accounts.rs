@@ -1,0 +1,251 @@
+//! Users: made, found, renamed; `impl Accounts`. What makes names unique: see `names`; whether a user is there:
+//! `users`; users of outside issuers: `outside`; logins: `logins`.
+
+use super::cql::{Decision, statements};
+use super::jobs::Job;
+use super::names::Key;
+use super::tries::Tries;
+use super::users::{NewRow, UserRow};
+use super::{Inner, Store};
+use crate::model::cursor::Seq;
+use crate::model::id::{LoginId, UserId};
+use crate::model::timestamp::Timestamp;
+use crate::model::user::{Email, Profile, User, Username};
+use crate::storage::{
+    Accounts, NewRefresh, NewUser, Pending, Refresh, Registration, Renaming, StorageError, TokenHash,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+statements! {
+    /// What a profile shows beside the user.
+    Statements {
+        posts: Read, "SELECT posts FROM authors WHERE id = ?";
+        followers: Read, "SELECT followers FROM follow_counts WHERE user = ?";
+        following: Read, "SELECT total FROM following WHERE follower = ? LIMIT 1";
+        is_following: Read, "SELECT state FROM following WHERE follower = ? AND followee = ?";
+    }
+}
+
+impl Accounts for Store {
+    fn register(&self, new: NewUser) -> Pending<Registration> {
+        self.change(|inner| async move { inner.register(new).await })
+    }
+
+    fn credentials(&self, email: Email) -> Pending<Option<(User, Option<String>)>> {
+        self.read(|inner| async move {
+            let found = inner.found(&Key::email(&email)).await?;
+            Ok(found.and_then(|(id, row)| Some((row.user(id)?, row.password_hash))))
+        })
+    }
+
+    fn user(&self, id: UserId) -> Pending<Option<User>> {
+        self.read(move |inner| async move { Ok(inner.show_user(id).await?.user(id)) })
+    }
+
+    fn profile(&self, id: UserId, viewer: UserId) -> Pending<Option<Profile>> {
+        self.read(move |inner| async move { Ok(inner.profile(id, viewer).await?.map(|(profile, _)| profile)) })
+    }
+
+    fn profile_by_name(&self, name: String, viewer: UserId) -> Pending<Option<Profile>> {
+        self.read(move |inner| async move {
+            let key = Key::Name(name.to_ascii_lowercase());
+            let Some(id) = inner.owner(&key).await? else { return Ok(None) };
+            let found = inner.profile(id, viewer).await?;
+            Ok(found.filter(|(_, row)| row.has(&key)).map(|(profile, _)| profile))
+        })
+    }
+
+    fn rename(&self, id: UserId, name: Username, now: Timestamp) -> Pending<Renaming> {
+        self.change(move |inner| async move { inner.rename(id, &name, now).await })
+    }
+
+    fn outside_user(&self, issuer: String, subject: String, new: NewUser) -> Pending<User> {
+        self.change(|inner| async move { inner.outside_user(&issuer, &subject, &new).await })
+    }
+
+    fn open_login(&self, login: LoginId, user: UserId, first: NewRefresh, now: Timestamp) -> Pending<()> {
+        self.change(move |inner| async move { inner.open_login(login, user, first, now).await })
+    }
+
+    fn refresh(&self, spend: TokenHash, next: NewRefresh, now: Timestamp) -> Pending<Refresh> {
+        self.change(move |inner| async move { inner.refresh(spend, next, now).await })
+    }
+
+    fn revoke_login(&self, login: LoginId, expires_at: Timestamp) -> Pending<()> {
+        self.change(move |inner| async move { inner.revoke_login(login, expires_at).await })
+    }
+
+    fn login_alive(&self, login: LoginId, now: Timestamp) -> Pending<bool> {
+        self.read(move |inner| async move { inner.login_alive(login, now).await })
+    }
+
+    fn revoked_logins(&self, now: Timestamp) -> Pending<Vec<LoginId>> {
+        self.read(move |inner| async move { inner.revoked_logins(now).await })
+    }
+}
+
+impl Inner {
+    async fn register(self: &Arc<Self>, new: NewUser) -> Result<Registration, StorageError> {
+        let email = new.email.as_ref().map(Key::email);
+        let name = Key::name(&new.username);
+        let job = Job::Register {
+            user: new.id,
+            email: new.email.as_ref().map(Email::key),
+            username: new.username.key(),
+            at: new.created_at.millis(),
+        };
+        let seq = self.begin_job(new.id, &job).await?;
+        let mut tries = Tries::begin();
+
+        let mut claims = Vec::new();
+        if let Some(key) = &email {
+            let Some(claim) = self.claim(key, new.id, &mut tries).await? else {
+                self.end_job(seq);
+                return Ok(Registration::EmailTaken);
+            };
+            claims.push((key, claim));
+        }
+        let Some(claim) = self.claim(&name, new.id, &mut tries).await? else {
+            for (key, claim) in &claims {
+                self.release(key, new.id, claim).await;
+            }
+            self.end_job(seq);
+            return Ok(Registration::UsernameTaken);
+        };
+        claims.push((&name, claim));
+
+        let made = NewRow {
+            id: new.id,
+            email: new.email.as_ref().map(|email| email.as_str().to_owned()),
+            username: new.username.as_str().to_owned(),
+            password_hash: new.password_hash,
+            created_at: new.created_at,
+        };
+        let row = self.make_user(&made, seq, &mut tries).await?;
+        let held = claims.iter().map(|(key, claim)| async {
+            if row.has(key) {
+                self.hold(key, new.id, claim).await
+            } else {
+                self.release(key, new.id, claim).await;
+                Ok(())
+            }
+        });
+        tokio::try_join!(futures_util::future::try_join_all(held), self.tell_user(new.id, &row, seq))?;
+        self.end_job(seq);
+        match row.user(new.id) {
+            Some(user) => Ok(Registration::Made(user)),
+            None => Err(StorageError::Unavailable("a registration took so long that another came".to_owned())),
+        }
+    }
+
+    /// Finishes a registration that a former run left: a user that is there is told and holds its name and
+    /// address; of one that is not, both are free.
+    pub(super) async fn redo_register(
+        self: &Arc<Self>,
+        seq: Seq,
+        user: UserId,
+        email: Option<String>,
+        username: String,
+    ) -> Result<(), StorageError> {
+        let row = self.read_user(user).await?;
+        self.tell_user(user, &row, seq).await?;
+        if let Some(email) = email {
+            self.settle(&Key::Email(email), user).await?;
+        }
+        self.settle(&Key::Name(username), user).await
+    }
+
+    async fn rename(
+        self: &Arc<Self>,
+        id: UserId,
+        name: &Username,
+        now: Timestamp,
+    ) -> Result<Renaming, StorageError> {
+        let key = Key::name(name);
+        let mut row = self.read_user(id).await?;
+        let Some(from) = row.username.clone() else { return Ok(Renaming::Missing) };
+        let job = Job::Rename { user: id, from: from.to_ascii_lowercase(), to: name.key(), at: now.millis() };
+        let seq = self.begin_job(id, &job).await?;
+        let mut tries = Tries::begin();
+        let mut former = from;
+        let mut claim = None;
+        while !row.is_made_by(seq) {
+            // The row first, then the claim: see `names`.
+            if !row.has(&key) {
+                claim = self.claim(&key, id, &mut tries).await?;
+                if claim.is_none() {
+                    self.end_job(seq);
+                    return Ok(Renaming::Taken);
+                }
+            }
+            former = row.username.clone().unwrap_or_default();
+            let decision = self.rename_user(id, &row, name, now, seq).await?;
+            if decision != Decision::Applied {
+                tries.again().await?;
+            }
+            row = self.read_user(id).await?;
+        }
+        let former = Key::Name(former.to_ascii_lowercase());
+        let hold = async {
+            match &claim {
+                Some(claim) => self.hold(&key, id, claim).await,
+                None => Ok(()),
+            }
+        };
+        let free = async { if former == key { Ok(()) } else { self.settle(&former, id).await } };
+        tokio::try_join!(self.tell_user(id, &row, seq), hold, free)?;
+        self.end_job(seq);
+        Ok(row.user(id).map_or(Renaming::Missing, Renaming::Done))
+    }
+
+    /// Finishes a change of name that a former run left, if it was made.
+    pub(super) async fn redo_rename(
+        self: &Arc<Self>,
+        seq: Seq,
+        user: UserId,
+        from: String,
+        to: String,
+    ) -> Result<(), StorageError> {
+        let row = self.read_user(user).await?;
+        self.tell_user(user, &row, seq).await?;
+        self.settle(&Key::Name(to), user).await?;
+        self.settle(&Key::Name(from), user).await
+    }
+
+    /// The user who has that name or address.
+    async fn found(&self, key: &Key) -> Result<Option<(UserId, UserRow)>, StorageError> {
+        let Some(id) = self.owner(key).await? else { return Ok(None) };
+        let row = self.show_user(id).await?;
+        Ok(row.has(key).then_some((id, row)))
+    }
+
+    /// A user as `viewer` sees it, and its row.
+    async fn profile(
+        &self,
+        id: UserId,
+        viewer: UserId,
+    ) -> Result<Option<(Profile, UserRow)>, StorageError> {
+        let Statements { posts, followers, following, is_following } = &self.accounts;
+        let (row, posts, followers, following, is_following) = tokio::try_join!(
+            self.show_user(id),
+            self.cql.first::<(Option<i64>,)>(posts, (id.0,)),
+            self.cql.first::<(Option<HashMap<i32, i64>>,)>(followers, (id.0,)),
+            self.cql.first::<(Option<i64>,)>(following, (id.0,)),
+            self.cql.first::<(Option<i8>,)>(is_following, (viewer.0, id.0)),
+        )?;
+        let Some(user) = row.user(id) else { return Ok(None) };
+        let count = |count: Option<(Option<i64>,)>| {
+            u64::try_from(count.and_then(|(count,)| count).unwrap_or(0)).unwrap_or(0)
+        };
+        let followers = followers.and_then(|(shards,)| shards).map_or(0, |shards| shards.values().sum());
+        let profile = Profile {
+            user,
+            posts: count(posts),
+            followers: u64::try_from(followers).unwrap_or(0),
+            following: count(following),
+            is_following: is_following == Some((Some(1),)),
+        };
+        Ok(Some((profile, row)))
+    }
+}
