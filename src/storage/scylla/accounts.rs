@@ -93,7 +93,6 @@ impl Inner {
             user: new.id,
             email: new.email.as_ref().map(Email::key),
             username: new.username.key(),
-            at: new.created_at.millis(),
         };
         let seq = self.begin_job(new.id, &job).await?;
         let mut tries = Tries::begin();
@@ -144,16 +143,15 @@ impl Inner {
     pub(super) async fn redo_register(
         self: &Arc<Self>,
         seq: Seq,
-        user: UserId,
-        email: Option<String>,
-        username: String,
+        job: &Job,
     ) -> Result<(), StorageError> {
-        let row = self.read_user(user).await?;
-        self.tell_user(user, &row, seq).await?;
+        let Job::Register { user, email, username } = job else { return Ok(()) };
+        let row = self.read_user(*user).await?;
+        self.tell_user(*user, &row, seq).await?;
         if let Some(email) = email {
-            self.settle(&Key::Email(email), user).await?;
+            self.settle(&Key::Email(email.clone()), *user).await?;
         }
-        self.settle(&Key::Name(username), user).await
+        self.settle(&Key::Name(username.clone()), *user).await
     }
 
     async fn rename(
@@ -165,7 +163,7 @@ impl Inner {
         let key = Key::name(name);
         let mut row = self.read_user(id).await?;
         let Some(from) = row.username.clone() else { return Ok(Renaming::Missing) };
-        let job = Job::Rename { user: id, from: from.to_ascii_lowercase(), to: name.key(), at: now.millis() };
+        let job = Job::Rename { user: id, from: from.to_ascii_lowercase(), to: name.key() };
         let seq = self.begin_job(id, &job).await?;
         let mut tries = Tries::begin();
         let mut former = from;
@@ -180,10 +178,11 @@ impl Inner {
                 }
             }
             former = row.username.clone().unwrap_or_default();
-            let decision = self.rename_user(id, &row, name, now, seq).await?;
-            if decision != Decision::Applied {
-                tries.again().await?;
+            if self.rename_user(id, &row, name, now, seq).await? == Decision::Applied {
+                row.rename(name, now, seq);
+                break;
             }
+            tries.again().await?;
             row = self.read_user(id).await?;
         }
         let former = Key::Name(former.to_ascii_lowercase());
@@ -203,14 +202,13 @@ impl Inner {
     pub(super) async fn redo_rename(
         self: &Arc<Self>,
         seq: Seq,
-        user: UserId,
-        from: String,
-        to: String,
+        job: &Job,
     ) -> Result<(), StorageError> {
-        let row = self.read_user(user).await?;
-        self.tell_user(user, &row, seq).await?;
-        self.settle(&Key::Name(to), user).await?;
-        self.settle(&Key::Name(from), user).await
+        let Job::Rename { user, from, to } = job else { return Ok(()) };
+        let row = self.read_user(*user).await?;
+        self.tell_user(*user, &row, seq).await?;
+        self.settle(&Key::Name(to.clone()), *user).await?;
+        self.settle(&Key::Name(from.clone()), *user).await
     }
 
     /// The user who has that name or address.

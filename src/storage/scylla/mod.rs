@@ -11,6 +11,7 @@
 
 #![expect(dead_code, reason = "its parts are being built")]
 
+mod accounts;
 mod backfill;
 mod claim;
 mod connect;
@@ -22,12 +23,17 @@ mod following;
 mod jobs;
 mod lane;
 mod likes;
+mod logins;
+mod names;
+mod outside;
 mod recovery;
 mod replication;
 mod schema;
 mod stamp;
+mod tries;
 mod turns;
 mod upkeep;
+mod users;
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
@@ -79,6 +85,11 @@ struct Inner {
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
+    accounts: accounts::Statements,
+    users: users::Users,
+    names: names::Statements,
+    outside: outside::Statements,
+    logins: logins::Statements,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -107,10 +118,18 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-            Ok::<_, StorageError>((name, parts))
+            let people = tokio::try_join!(
+                accounts::Statements::prepare(&cql),
+                users::Users::prepare(&cql),
+                names::Statements::prepare(&cql),
+                outside::Statements::prepare(&cql),
+                logins::Statements::prepare(&cql),
+            )?;
+            Ok::<_, StorageError>((name, parts, people))
         };
-        let (name, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, parts, people) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (accounts, users, names, outside, logins) = people;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -127,6 +146,11 @@ impl Store {
             followers,
             following,
             likes,
+            accounts,
+            users,
+            names,
+            outside,
+            logins,
             events: queued,
             recovery,
             upkeep,

@@ -198,7 +198,8 @@ impl Inner {
             Job::Post { .. } | Job::Delete { .. } => {}
             Job::Follow { .. } => self.redo_follow(seq, &job).await?,
             Job::Like { .. } => self.redo_like(seq, &job).await?,
-            Job::Register { .. } | Job::Rename { .. } => {}
+            Job::Register { .. } => self.redo_register(seq, &job).await?,
+            Job::Rename { .. } => self.redo_rename(seq, &job).await?,
         }
         self.end_job(seq);
         Ok(())

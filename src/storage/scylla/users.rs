@@ -93,6 +93,14 @@ impl UserRow {
         self.version.is_some() && self.username.is_none()
     }
 
+    /// What it is after a change of name.
+    pub(super) fn rename(&mut self, name: &Username, now: Timestamp, job: Seq) {
+        self.username = Some(name.as_str().to_owned());
+        self.updated_at = Some(now.millis());
+        self.version = Some(self.version.unwrap_or(0) + 1);
+        self.job = Some(column(job));
+    }
+
     /// Whether that job made it what it is.
     pub(super) fn is_made_by(&self, job: Seq) -> bool {
         self.job == Some(column(job))
