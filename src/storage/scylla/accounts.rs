@@ -3,8 +3,9 @@
 
 use super::cql::{Decision, statements};
 use super::jobs::Job;
-use super::names::Key;
+use super::names::{Key, Reservation};
 use super::tries::Tries;
+use super::turns::until_done;
 use super::users::{NewRow, UserRow};
 use super::{Inner, Store};
 use crate::model::cursor::Seq;
@@ -14,6 +15,7 @@ use crate::model::user::{Email, Profile, User, Username};
 use crate::storage::{
     Accounts, NewRefresh, NewUser, Pending, Refresh, Registration, Renaming, StorageError, TokenHash,
 };
+use futures_util::future::try_join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -87,20 +89,20 @@ impl Accounts for Store {
 
 impl Inner {
     async fn register(self: &Arc<Self>, new: NewUser) -> Result<Registration, StorageError> {
+        let (id, email, username) = (new.id, new.email.as_ref().map(Email::key), new.username.key());
+        let job = Job::Register { user: id, email, username };
+        let seq = self.begin_job(id, &job).await?;
+        let outcome = self.registered(seq, new).await;
+        self.end_or_redo(seq, job, outcome)
+    }
+
+    async fn registered(&self, seq: Seq, new: NewUser) -> Result<Registration, StorageError> {
         let email = new.email.as_ref().map(Key::email);
         let name = Key::name(&new.username);
-        let job = Job::Register {
-            user: new.id,
-            email: new.email.as_ref().map(Email::key),
-            username: new.username.key(),
-        };
-        let seq = self.begin_job(new.id, &job).await?;
         let mut tries = Tries::begin();
-
         let mut claims = Vec::new();
         if let Some(key) = &email {
             let Some(claim) = self.claim(key, new.id, &mut tries).await? else {
-                self.end_job(seq);
                 return Ok(Registration::EmailTaken);
             };
             claims.push((key, claim));
@@ -109,7 +111,6 @@ impl Inner {
             for (key, claim) in &claims {
                 self.release(key, new.id, claim).await;
             }
-            self.end_job(seq);
             return Ok(Registration::UsernameTaken);
         };
         claims.push((&name, claim));
@@ -122,20 +123,48 @@ impl Inner {
             created_at: new.created_at,
         };
         let row = self.make_user(&made, seq, &mut tries).await?;
-        let held = claims.iter().map(|(key, claim)| async {
-            if row.has(key) {
-                self.hold(key, new.id, claim).await
-            } else {
-                self.release(key, new.id, claim).await;
-                Ok(())
-            }
-        });
-        tokio::try_join!(futures_util::future::try_join_all(held), self.tell_user(new.id, &row, seq))?;
-        self.end_job(seq);
-        match row.user(new.id) {
-            Some(user) => Ok(Registration::Made(user)),
-            None => Err(StorageError::Unavailable("a registration took so long that another came".to_owned())),
+        let held = claims.iter().map(|(key, claim)| self.hold_or_release(key, new.id, &row, claim));
+        tokio::try_join!(try_join_all(held), self.tell_user(new.id, &row, seq))?;
+        let overtaken = || StorageError::Unavailable("a registration took so long that another came".to_owned());
+        row.user(new.id).map(Registration::Made).ok_or_else(overtaken)
+    }
+
+    /// Once a user's row is what it is: a claim that the row has is held, another is given up.
+    pub(super) async fn hold_or_release(
+        &self,
+        key: &Key,
+        user: UserId,
+        row: &UserRow,
+        claim: &Reservation,
+    ) -> Result<(), StorageError> {
+        if row.has(key) {
+            return self.hold(key, user, claim).await;
         }
+        self.release(key, user, claim).await;
+        Ok(())
+    }
+
+    /// Ends the job of a change that came to its end; one that did not is done again as soon as the store answers.
+    pub(super) fn end_or_redo<T>(
+        self: &Arc<Self>,
+        seq: Seq,
+        job: Job,
+        outcome: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match &outcome {
+            Ok(_) => self.end_job(seq),
+            Err(StorageError::Refused(_)) => {}
+            Err(StorageError::Unavailable(_)) => {
+                let inner = self.clone();
+                tokio::spawn(async move {
+                    let redone = until_done("an account's change", || inner.redo(seq, job.clone())).await;
+                    if let Err(error) = redone {
+                        tracing::error!(%error, "an account's change cannot be finished: {error}");
+                    }
+                });
+            }
+        }
+        outcome
     }
 
     /// Finishes a registration that a former run left: a user that is there is told and holds its name and
@@ -160,24 +189,34 @@ impl Inner {
         name: &Username,
         now: Timestamp,
     ) -> Result<Renaming, StorageError> {
-        let key = Key::name(name);
-        let mut row = self.read_user(id).await?;
-        let Some(from) = row.username.clone() else { return Ok(Renaming::Missing) };
-        let job = Job::Rename { user: id, from: from.to_ascii_lowercase(), to: name.key() };
+        let row = self.read_user(id).await?;
+        let Some(from) = row.name_key() else { return Ok(Renaming::Missing) };
+        let job = Job::Rename { user: id, from, to: name.key() };
         let seq = self.begin_job(id, &job).await?;
+        let outcome = self.renamed(seq, id, row, name, now).await;
+        self.end_or_redo(seq, job, outcome)
+    }
+
+    async fn renamed(
+        &self,
+        seq: Seq,
+        id: UserId,
+        mut row: UserRow,
+        name: &Username,
+        now: Timestamp,
+    ) -> Result<Renaming, StorageError> {
+        let key = Key::name(name);
         let mut tries = Tries::begin();
-        let mut former = from;
-        let mut claim = None;
+        let (mut former, mut claim) = (None, None);
         while !row.is_made_by(seq) {
             // The row first, then the claim: see `names`.
             if !row.has(&key) {
                 claim = self.claim(&key, id, &mut tries).await?;
                 if claim.is_none() {
-                    self.end_job(seq);
                     return Ok(Renaming::Taken);
                 }
             }
-            former = row.username.clone().unwrap_or_default();
+            former = row.name_key().map(Key::Name).filter(|former| *former != key);
             if self.rename_user(id, &row, name, now, seq).await? == Decision::Applied {
                 row.rename(name, now, seq);
                 break;
@@ -185,16 +224,19 @@ impl Inner {
             tries.again().await?;
             row = self.read_user(id).await?;
         }
-        let former = Key::Name(former.to_ascii_lowercase());
         let hold = async {
             match &claim {
                 Some(claim) => self.hold(&key, id, claim).await,
                 None => Ok(()),
             }
         };
-        let free = async { if former == key { Ok(()) } else { self.settle(&former, id).await } };
+        let free = async {
+            match &former {
+                Some(former) => self.settle(former, id).await,
+                None => Ok(()),
+            }
+        };
         tokio::try_join!(self.tell_user(id, &row, seq), hold, free)?;
-        self.end_job(seq);
         Ok(row.user(id).map_or(Renaming::Missing, Renaming::Done))
     }
 

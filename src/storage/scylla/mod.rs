@@ -18,22 +18,37 @@ mod connect;
 mod cql;
 mod entries;
 mod events;
+mod fan_out;
 mod followers;
 mod following;
 mod jobs;
 mod lane;
 mod likes;
+<<<<<<< HEAD
 mod logins;
 mod names;
 mod outside;
+=======
+mod missed;
+mod posts;
+>>>>>>> main
 mod recovery;
 mod replication;
 mod schema;
+mod shown;
+mod sources;
 mod stamp;
+<<<<<<< HEAD
 mod tries;
 mod turns;
 mod upkeep;
 mod users;
+=======
+mod timelines;
+mod turns;
+mod upkeep;
+mod wide;
+>>>>>>> main
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
@@ -85,11 +100,20 @@ struct Inner {
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
+<<<<<<< HEAD
     accounts: accounts::Statements,
     users: users::Users,
     names: names::Statements,
     outside: outside::Statements,
     logins: logins::Statements,
+=======
+    fan_outs: fan_out::Statements,
+    sources: sources::Statements,
+    reading: timelines::Reading,
+    missed: missed::Statements,
+    shown: shown::Statements,
+    wide: wide::Wide,
+>>>>>>> main
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -106,6 +130,14 @@ impl Store {
         let cql = Cql::new(session);
         let opened = async {
             let name = schema::store_name(&cql).await?;
+            let reading = tokio::try_join!(
+                fan_out::Statements::prepare(&cql),
+                sources::Statements::prepare(&cql),
+                timelines::Reading::prepare(&cql),
+                missed::Statements::prepare(&cql),
+                shown::Statements::prepare(&cql),
+                wide::Wide::prepare(&cql),
+            )?;
             let parts = tokio::try_join!(
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
@@ -118,6 +150,7 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
+<<<<<<< HEAD
             let people = tokio::try_join!(
                 accounts::Statements::prepare(&cql),
                 users::Users::prepare(&cql),
@@ -130,6 +163,13 @@ impl Store {
         let (name, parts, people) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         let (accounts, users, names, outside, logins) = people;
+=======
+            Ok::<_, StorageError>((name, reading, parts))
+        };
+        let (name, reading, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (fan_outs, sources, reading, missed, shown, wide) = reading;
+>>>>>>> main
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -146,11 +186,20 @@ impl Store {
             followers,
             following,
             likes,
+<<<<<<< HEAD
             accounts,
             users,
             names,
             outside,
             logins,
+=======
+            fan_outs,
+            sources,
+            reading,
+            missed,
+            shown,
+            wide,
+>>>>>>> main
             events: queued,
             recovery,
             upkeep,
@@ -167,6 +216,12 @@ impl Store {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.0.cql.requests()
+    }
+
+    /// How many rounds of queries that were: how often it began to wait for the cluster.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.0.cql.rounds()
     }
 
     /// A change: begun now, and done to its end though nobody waits for it.

@@ -9,6 +9,7 @@ use super::jobs::Job;
 use super::names::{Key, Reservation};
 use super::tries::Tries;
 use super::users::NewRow;
+use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::user::{User, Username};
 use crate::storage::{NewUser, StorageError};
@@ -82,6 +83,17 @@ impl Inner {
     ) -> Result<Option<User>, StorageError> {
         let job = Job::Register { user: id, email: None, username: new.username.key() };
         let seq = self.begin_job(id, &job).await?;
+        let outcome = self.made_outside_user(seq, id, new, tries).await;
+        self.end_or_redo(seq, job, outcome)
+    }
+
+    async fn made_outside_user(
+        &self,
+        seq: Seq,
+        id: UserId,
+        new: &NewUser,
+        tries: &mut Tries,
+    ) -> Result<Option<User>, StorageError> {
         let (name, claim) = self.claim_free_name(&new.username, id, tries).await?;
         let made = NewRow {
             id,
@@ -92,13 +104,7 @@ impl Inner {
         };
         let row = self.make_user(&made, seq, tries).await?;
         let key = Key::name(&name);
-        if row.has(&key) {
-            self.hold(&key, id, &claim).await?;
-        } else {
-            self.release(&key, id, &claim).await;
-        }
-        self.tell_user(id, &row, seq).await?;
-        self.end_job(seq);
+        tokio::try_join!(self.hold_or_release(&key, id, &row, &claim), self.tell_user(id, &row, seq))?;
         Ok(row.user(id))
     }
 

@@ -84,8 +84,13 @@ impl UserRow {
     pub(super) fn has(&self, key: &Key) -> bool {
         match key {
             Key::Email(key) => self.email.as_ref().is_some_and(|email| email.to_lowercase() == *key),
-            Key::Name(key) => self.username.as_ref().is_some_and(|name| name.to_ascii_lowercase() == *key),
+            Key::Name(key) => self.name_key().as_ref() == Some(key),
         }
+    }
+
+    /// What its name is claimed by.
+    pub(super) fn name_key(&self) -> Option<String> {
+        self.username.as_ref().map(|name| name.to_ascii_lowercase())
     }
 
     /// Whether the row is there only to keep a registration from being made.
