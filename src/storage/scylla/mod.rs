@@ -9,8 +9,6 @@
 //!
 //! Nothing here blocks a thread. Calls under way are bounded; beyond that they are refused.
 
-#![expect(dead_code, reason = "its parts are being built")]
-
 mod accounts;
 mod backfill;
 mod claim;
@@ -24,31 +22,23 @@ mod following;
 mod jobs;
 mod lane;
 mod likes;
-<<<<<<< HEAD
 mod logins;
+mod missed;
 mod names;
 mod outside;
-=======
-mod missed;
 mod posts;
->>>>>>> main
 mod recovery;
 mod replication;
 mod schema;
 mod shown;
 mod sources;
 mod stamp;
-<<<<<<< HEAD
+mod timelines;
 mod tries;
 mod turns;
 mod upkeep;
 mod users;
-=======
-mod timelines;
-mod turns;
-mod upkeep;
 mod wide;
->>>>>>> main
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
@@ -100,20 +90,17 @@ struct Inner {
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
-<<<<<<< HEAD
-    accounts: accounts::Statements,
-    users: users::Users,
-    names: names::Statements,
-    outside: outside::Statements,
-    logins: logins::Statements,
-=======
     fan_outs: fan_out::Statements,
     sources: sources::Statements,
     reading: timelines::Reading,
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
->>>>>>> main
+    accounts: accounts::Statements,
+    users: users::Users,
+    names: names::Statements,
+    outside: outside::Statements,
+    logins: logins::Statements,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -138,6 +125,13 @@ impl Store {
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
             )?;
+            let people = tokio::try_join!(
+                accounts::Statements::prepare(&cql),
+                users::Users::prepare(&cql),
+                names::Statements::prepare(&cql),
+                outside::Statements::prepare(&cql),
+                logins::Statements::prepare(&cql),
+            )?;
             let parts = tokio::try_join!(
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
@@ -150,26 +144,12 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-<<<<<<< HEAD
-            let people = tokio::try_join!(
-                accounts::Statements::prepare(&cql),
-                users::Users::prepare(&cql),
-                names::Statements::prepare(&cql),
-                outside::Statements::prepare(&cql),
-                logins::Statements::prepare(&cql),
-            )?;
-            Ok::<_, StorageError>((name, parts, people))
+            Ok::<_, StorageError>((name, reading, people, parts))
         };
-        let (name, parts, people) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         let (accounts, users, names, outside, logins) = people;
-=======
-            Ok::<_, StorageError>((name, reading, parts))
-        };
-        let (name, reading, parts) = opened.await.map_err(|error| access.unusable(&error))?;
-        let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         let (fan_outs, sources, reading, missed, shown, wide) = reading;
->>>>>>> main
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -186,20 +166,17 @@ impl Store {
             followers,
             following,
             likes,
-<<<<<<< HEAD
-            accounts,
-            users,
-            names,
-            outside,
-            logins,
-=======
             fan_outs,
             sources,
             reading,
             missed,
             shown,
             wide,
->>>>>>> main
+            accounts,
+            users,
+            names,
+            outside,
+            logins,
             events: queued,
             recovery,
             upkeep,
