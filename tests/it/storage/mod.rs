@@ -16,7 +16,7 @@ mod missed;
 mod model;
 mod observed;
 mod posts;
-mod scylla_graph;
+mod rows;
 mod sqlite;
 mod step;
 mod timelines;
