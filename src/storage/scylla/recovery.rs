@@ -192,13 +192,13 @@ impl Inner {
         }
     }
 
+    /// Finishes what was not an entry; each kind's own file says how.
     async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
-        // Each kind's own file says how.
         match &job {
-            Job::Post { .. } | Job::Delete { .. } => {}
             Job::Follow { .. } => self.redo_follow(seq, &job).await?,
             Job::Like { .. } => self.redo_like(seq, &job).await?,
             Job::Register { .. } | Job::Rename { .. } => {}
+            Job::Post { .. } | Job::Delete { .. } => {}
         }
         self.end_job(seq);
         Ok(())

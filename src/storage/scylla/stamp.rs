@@ -94,6 +94,17 @@ pub(super) const fn day(seq: Seq) -> i32 {
     (micros(seq) / MICROS_A_MINUTE / MINUTES_A_DAY) as i32
 }
 
+/// When it was given.
+pub(super) const fn time(seq: Seq) -> Timestamp {
+    Timestamp::from_millis((micros(seq) / 1_000) as i64)
+}
+
+/// The least stamp of a day.
+pub(super) const fn first_of_day(day: i32) -> Seq {
+    let micros = day.unsigned_abs() as u64 * MINUTES_A_DAY * MICROS_A_MINUTE;
+    Seq(micros << 8)
+}
+
 /// Days since 1970 of a time.
 pub(super) fn day_of(time: Timestamp) -> i32 {
     i32::try_from(time.millis().div_euclid(MILLIS_A_DAY)).unwrap_or(0)

@@ -261,12 +261,14 @@ pub struct Posted {
     pub id: PostId,
     /// Its place.
     pub seq: Seq,
+    /// Who wrote it.
+    pub author: UserId,
 }
 
 impl Posted {
     /// Where it stands in a timeline.
     pub const fn place(self) -> Place {
-        Place { seq: self.seq, post: self.id }
+        Place { seq: self.seq, post: self.id, author: self.author }
     }
 }
 
@@ -279,7 +281,7 @@ pub fn seqs(places: &[Place]) -> Vec<Seq> {
 pub fn stored(appended: Appended) -> Posted {
     match appended {
         Appended::Stored(Entry { seq, change: EntryChange::Posted { post, .. } }) => {
-            Posted { id: post.id, seq }
+            Posted { id: post.id, seq, author: post.author }
         }
         other => panic!("{other:?}"),
     }

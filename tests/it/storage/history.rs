@@ -1,8 +1,8 @@
 //! Many who do what they like to the same few users and posts at once, and what must hold afterwards
 //! whatever came of it: answers, lists, counts, timelines and events tell the same story.
 //!
-//! A call that answers that the store is unavailable may have been done or not: what it was about is
-//! *unsure*, and only has to be the same wherever it is looked at.
+//! A call that was not answered, or only by that the store is unavailable, may have been done or not: what it
+//! was about is *unsure*, and only has to be the same wherever it is looked at.
 
 use super::TestStore;
 use super::fixture::{a_follow, a_key, a_like, first};
@@ -13,6 +13,7 @@ use roost::model::timestamp::Timestamp;
 use roost::storage::{Appended, Deletion, Entry, EntryChange, Followed, Liking, NewPost, StorageError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
+use tokio::sync::watch;
 
 /// An author makes at most as many posts as a follow brings, so that timelines are known whole.
 const POSTS_EACH: usize = 20;
@@ -25,6 +26,8 @@ pub struct History {
     pub told: Mutex<Told>,
     /// Held while an author's id is made and its post called: the order of ids is that of calls.
     calling: Mutex<()>,
+    /// How many acts have ended.
+    pub acted: watch::Sender<usize>,
 }
 
 /// What the answers told.
@@ -45,19 +48,27 @@ pub struct Told {
 pub struct Tally {
     pub done: u64,
     pub undone: u64,
-    pub is_unsure: bool,
+    /// Calls whose answer told nothing, or has not come.
+    pub unsure: u64,
 }
 
 /// A post, as far as answers told of it.
 #[derive(Clone, Debug)]
 pub struct Made {
     pub author: UserId,
-    /// Its place; none where it is unsure whether it was made.
-    pub seq: Option<Seq>,
+    /// Whether it was made; none where that is unsure.
+    pub is_made: Option<bool>,
     /// The entry of its deletion.
     pub deleted: Option<Seq>,
+    /// Deletions whose answer told nothing, or has not come.
+    pub unsure: u64,
+}
+
+impl Made {
     /// Whether it is unsure that it is there.
-    pub is_unsure: bool,
+    pub const fn is_unsure(&self) -> bool {
+        self.is_made.is_none() || self.unsure > 0
+    }
 }
 
 /// One thing that somebody does.
@@ -76,8 +87,8 @@ impl History {
     pub async fn begin(store: &TestStore, users: usize) -> Self {
         let users = store.users(users).await;
         let start = store.engine.head().await.unwrap();
-        let (told, calling) = (Mutex::default(), Mutex::default());
-        let history = Self { users, start, told, calling };
+        let (told, calling, acted) = (Mutex::default(), Mutex::default(), watch::Sender::new(0));
+        let history = Self { users, start, told, calling, acted };
         for user in history.users.clone() {
             history.act(store, Act::Post(user, None)).await;
         }
@@ -89,6 +100,7 @@ impl History {
         for _ in 0..times {
             let act = self.choose(&mut dice);
             self.act(store, act).await;
+            self.acted.send_modify(|acted| *acted += 1);
         }
     }
 
@@ -98,7 +110,8 @@ impl History {
         let other = others[dice.below(others.len())];
         let told = self.told.lock().unwrap();
         // Mostly the same few posts, so that many come at once.
-        let posts: Vec<_> = told.posts.keys().copied().collect();
+        let posts: Vec<_> =
+            told.posts.iter().filter(|(_, made)| made.is_made != Some(false)).map(|(id, _)| *id).collect();
         let post =
             posts[if dice.one_in(3) { dice.below(posts.len()) } else { dice.below(posts.len().min(4)) }];
         match dice.below(16) {
@@ -119,6 +132,7 @@ impl History {
         let now = Timestamp::now();
         match act {
             Act::Follow(from, to) => {
+                self.told.lock().unwrap().follows.entry((from, to)).or_default().unsure += 1;
                 let done = store.engine.follow(a_follow(from, to), 10_000).await;
                 let done = done.map(|followed| match followed {
                     Followed::Done { .. } => true,
@@ -128,14 +142,17 @@ impl History {
                 self.told.lock().unwrap().follows.entry((from, to)).or_default().begun(done);
             }
             Act::Unfollow(from, to) => {
+                self.told.lock().unwrap().follows.entry((from, to)).or_default().unsure += 1;
                 let done = store.engine.unfollow(from, to, now).await.map(|ended| ended.is_some());
                 self.told.lock().unwrap().follows.entry((from, to)).or_default().ended(done);
             }
             Act::Like(user, post) => {
+                self.told.lock().unwrap().likes.entry((user, post)).or_default().unsure += 1;
                 let done = store.engine.like(a_like(user, post)).await.map(|liked| liked == Liking::Done);
                 self.told.lock().unwrap().likes.entry((user, post)).or_default().begun(done);
             }
             Act::Unlike(user, post) => {
+                self.told.lock().unwrap().likes.entry((user, post)).or_default().unsure += 1;
                 let done = store.engine.unlike(user, post, now).await;
                 self.told.lock().unwrap().likes.entry((user, post)).or_default().ended(done);
             }
@@ -149,24 +166,28 @@ impl History {
             let _calling = self.calling.lock().unwrap();
             let draft = store.draft(author, "text", Timestamp::now());
             let key = key.as_deref().and_then(|key| a_key(key, 1));
+            let made = Made { author, is_made: None, deleted: None, unsure: 0 };
+            let mut told = self.told.lock().unwrap();
+            told.posts.insert(draft.id, made);
+            *told.drafted.entry(author).or_default() += 1;
+            drop(told);
             (draft.id, store.engine.append(NewPost { key, ..draft }))
         };
-        *self.told.lock().unwrap().drafted.entry(author).or_default() += 1;
         let appended = posting.await;
         let mut entry = None;
         {
             let mut told = self.told.lock().unwrap();
             match sure(appended) {
-                None => {
-                    let unsure = Made { author, seq: None, deleted: None, is_unsure: true };
-                    told.posts.entry(id).or_insert(unsure);
-                }
+                None => {}
                 Some(Appended::Stored(Entry { seq, .. })) => {
                     entry = Some(seq);
-                    told.made(author, id, Some(seq), key);
+                    told.made(author, id, key);
                 }
                 // By another call, whose answer may not have come.
-                Some(Appended::Repeated(used)) => told.made(author, used.post.id, None, key),
+                Some(Appended::Repeated(used)) => {
+                    told.made(author, used.post.id, key);
+                    told.posts.get_mut(&id).unwrap().is_made = Some(false);
+                }
                 Some(Appended::NoAuthor) => panic!("no author"),
             }
         }
@@ -174,13 +195,16 @@ impl History {
     }
 
     async fn delete(&self, store: &TestStore, user: UserId, post: PostId) {
+        self.told.lock().unwrap().posts.get_mut(&post).unwrap().unsure += 1;
         let deletion = store.engine.delete(user, post, Timestamp::now()).await;
         let mut entry = None;
         {
             let mut told = self.told.lock().unwrap();
             let made = told.posts.get_mut(&post).unwrap();
-            match sure(deletion) {
-                None => made.is_unsure = true,
+            let deletion = sure(deletion);
+            made.unsure -= u64::from(deletion.is_some());
+            match deletion {
+                None => {}
                 Some(Deletion::Done(Entry { seq, change })) => {
                     assert!(matches!(change, EntryChange::Deleted { id, author, .. }
                         if id == post && author == user && user == made.author));
@@ -217,10 +241,10 @@ fn sure<T>(answer: Result<T, StorageError>) -> Option<T> {
 }
 
 impl Told {
-    fn made(&mut self, author: UserId, id: PostId, seq: Option<Seq>, key: Option<String>) {
-        let made = self.posts.entry(id).or_insert(Made { author, seq, deleted: None, is_unsure: false });
-        made.seq = made.seq.or(seq);
-        made.is_unsure &= made.seq.is_none();
+    fn made(&mut self, author: UserId, id: PostId, key: Option<String>) {
+        let made = self.posts.get_mut(&id).expect("it was begun");
+        assert_eq!((made.author, made.is_made.unwrap_or(true)), (author, true));
+        made.is_made = Some(true);
         if let Some(key) = key {
             let first = *self.keys.entry((author, key)).or_insert(id);
             assert_eq!(first, id, "a key made two posts");
@@ -230,22 +254,20 @@ impl Told {
 
 impl Tally {
     fn begun(&mut self, done: Result<bool, StorageError>) {
-        match sure(done) {
-            Some(done) => self.done += u64::from(done),
-            None => self.is_unsure = true,
-        }
+        let done = sure(done);
+        self.unsure -= u64::from(done.is_some());
+        self.done += u64::from(done == Some(true));
     }
 
     fn ended(&mut self, done: Result<bool, StorageError>) {
-        match sure(done) {
-            Some(done) => self.undone += u64::from(done),
-            None => self.is_unsure = true,
-        }
+        let done = sure(done);
+        self.unsure -= u64::from(done.is_some());
+        self.undone += u64::from(done == Some(true));
     }
 
     /// Holds what is seen against what was answered.
     pub fn assert_is(&self, is_there: bool, what: &str) {
-        if !self.is_unsure {
+        if self.unsure == 0 {
             assert_eq!(self.done - self.undone, u64::from(is_there), "{what}: {self:?}");
         }
     }

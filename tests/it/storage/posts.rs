@@ -4,6 +4,7 @@ use super::TestStore;
 use super::fixture::{a_key, a_like, first, stored};
 use roost::model::cursor::Seq;
 use roost::model::id::{PostId, UserId};
+use roost::model::post::Content;
 use roost::model::timestamp::Timestamp;
 use roost::storage::{Appended, Deletion, EntryChange, KEY_AGE, Liking, NewPost, Page, StorageError};
 use std::time::Duration;
@@ -98,6 +99,35 @@ pub async fn a_key_is_its_users_own_and_kept_for_a_day(store: TestStore) {
     let second = stored(store.engine.append(keyed(anna, later)).await.unwrap());
     let used = store.engine.keyed(anna, "key".to_owned(), later).await.unwrap();
     assert_eq!(used.unwrap().post.id, second.id);
+}
+
+pub async fn texts_and_keys_come_back_as_they_were(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    store.follow(ben, anna).await;
+    let longest = "\u{1F9A9}".repeat(280);
+    let texts =
+        ["it's \"quoted\"; -- ? :name $1 %s {} []", "two\nlines\t?", "e\u{301} \u{202F}\u{FEFF}", &longest];
+    let keys = ["a:b:c", "nul \0 inside", "\u{1F9A9}", "'; DROP TABLE posts; --"];
+    let mut posted = Vec::new();
+    for (text, key) in texts.into_iter().zip(keys) {
+        let Ok(content) = Content::parse(text) else { continue };
+        let draft = store.draft(anna, "text", Timestamp::now());
+        let draft = NewPost { content, key: a_key(key, 1), ..draft };
+        let post = stored(store.engine.append(draft.clone()).await.unwrap());
+        store.spread(&[post.seq]).await;
+        let used = store.engine.keyed(anna, key.to_owned(), Timestamp::now()).await.unwrap().unwrap();
+        assert_eq!((used.post.id, &used.post.content), (post.id, &draft.content));
+        let seen = store.engine.post(post.id, ben).await.unwrap().unwrap();
+        assert_eq!(seen.post.content, draft.content);
+        assert_eq!(store.engine.show(ben, vec![post.place()]).await.unwrap(), [seen]);
+        posted.push((post, draft.content));
+    }
+    assert!(posted.len() >= 3, "most are fit to be posted");
+    let missed = store.missed(ben, Seq(posted[0].0.seq.0 - 1)).await;
+    for (entry, (_, content)) in missed.iter().zip(&posted) {
+        assert!(matches!(&entry.change, EntryChange::Posted { post, .. } if post.content == *content));
+    }
+    assert_eq!(missed.len(), posted.len());
 }
 
 pub async fn a_key_used_by_fifty_at_once_makes_one_post(store: TestStore) {

@@ -18,7 +18,13 @@ mod sweeping;
 mod walks;
 mod writer;
 
-contract!(super::open, super::open);
+contract!(super::run, super::run);
+
+/// Runs a test in a store of its own.
+fn run<F: Future<Output = ()>>(test: impl FnOnce(TestStore) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async { test(open().await).await });
+}
 
 async fn open() -> TestStore {
     let folder = Arc::new(tempfile::tempdir().unwrap());

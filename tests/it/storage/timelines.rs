@@ -148,7 +148,7 @@ pub async fn posts_are_shown_as_their_reader_sees_them(store: TestStore) {
     let posts = store.post_many(ben, 3).await;
     store.engine.like(a_like(anna, posts[0].id)).await.unwrap();
     store.delete(ben, posts[1].id).await;
-    let never = Place { seq: Seq(1_000_000), post: PostId::make() };
+    let never = Place { seq: Seq(1_000_000), post: PostId::make(), author: ben };
     let asked = vec![posts[0].place(), posts[1].place(), posts[2].place(), never];
     let shown = store.engine.show(anna, asked.clone()).await.unwrap();
     let seen: Vec<_> = shown

@@ -41,6 +41,19 @@ pub async fn the_newest_id_counts_what_was_called_before(store: TestStore) {
     }
 }
 
+pub async fn an_entry_that_was_heard_of_can_be_asked_for(store: TestStore) {
+    let anna = store.user("anna").await;
+    for count in 1..20 {
+        let posting = store.posting(anna, "text");
+        store.observed.wait_for(count).await;
+        let Heard::Entering(seq, author) = store.observed.heard()[count - 1] else { panic!("withdrawn") };
+        // Its post is still on its way.
+        let entries = store.engine.entries(vec![seq]).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [seq]);
+        assert_eq!((author, stored(posting.await.unwrap()).seq), (anna, seq));
+    }
+}
+
 pub async fn entries_are_heard_of_in_order(store: TestStore) {
     let (anna, ben) = (store.user("anna").await, store.user("ben").await);
     let posting: Vec<_> =
