@@ -261,7 +261,16 @@ impl App {
     /// Serves until `shutdown`; then sends the clients away, lets requests end and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self {
-            node, engine, listener, metrics_listener, certificates, admin, redis, drain, data_dir, ..
+            node,
+            engine,
+            listener,
+            metrics_listener,
+            certificates,
+            admin,
+            redis,
+            drain,
+            data_dir,
+            ..
         } = self;
         let (stop, stopped) = watch::channel(false);
         let until_stopped = || {

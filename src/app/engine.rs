@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::storage::circuit::CircuitState;
 use crate::storage::{
-    Accounts, Backup, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep, scylla, sqlite,
+    Accounts, Backup, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep, scylla,
+    sqlite,
 };
 use std::sync::Arc;
 
@@ -42,9 +43,10 @@ impl Engine {
             None => u64::MAX,
         };
         let options = scylla::Options { access, events, observer, wide_author_followers };
-        let store = scylla::Store::open(options).await?;
+        // Boxed: what the driver holds while it connects would be a part of every future around this one.
+        let store = Box::pin(scylla::Store::open(options)).await?;
         let node = format!("{} ({})", config.node_name.as_str(), data_dir.id()?);
-        let claim = store.claim(&node).await?;
+        let claim = Box::pin(store.claim(&node)).await?;
         Ok(Self::Scylla(store, Arc::new(claim)))
     }
 
@@ -91,7 +93,7 @@ impl Engine {
             Self::Sqlite(store) => store.close().await,
             Self::Scylla(store, claim) => {
                 store.close().await?;
-                claim.release().await
+                Box::pin(claim.release()).await
             }
         }
     }
