@@ -122,11 +122,10 @@ impl Inner {
 
     /// Those of `posts` that are deleted.
     pub(super) async fn deleted(&self, posts: &[PostId]) -> Result<HashSet<PostId>, StorageError> {
-        let marks: Vec<Vec<(Uuid, Option<i64>)>> = iter(posts.chunks(KEYS_AT_ONCE))
-            .map(|posts| {
-                let ids: Vec<Uuid> = posts.iter().map(|post| post.0).collect();
-                async move { self.cql.rows_at_once(&self.entries.marks, (ids,)).await }
-            })
+        let ids = |posts: &[PostId]| posts.iter().map(|post| post.0).collect();
+        let chunks: Vec<Vec<Uuid>> = posts.chunks(KEYS_AT_ONCE).map(ids).collect();
+        let marks: Vec<Vec<(Uuid, Option<i64>)>> = iter(chunks)
+            .map(|ids| async move { self.cql.rows_at_once(&self.entries.marks, (ids,)).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;

@@ -9,25 +9,36 @@
 //!
 //! Nothing here blocks a thread. Calls under way are bounded; beyond that they are refused.
 
-#![expect(dead_code, reason = "its parts are being built")]
-
+mod accounts;
 mod backfill;
 mod claim;
 mod connect;
 mod cql;
 mod entries;
 mod events;
+mod fan_out;
 mod followers;
 mod following;
 mod jobs;
 mod lane;
 mod likes;
+mod logins;
+mod missed;
+mod names;
+mod outside;
+mod posts;
 mod recovery;
 mod replication;
 mod schema;
+mod shown;
+mod sources;
 mod stamp;
+mod timelines;
+mod tries;
 mod turns;
 mod upkeep;
+mod users;
+mod wide;
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
@@ -79,6 +90,17 @@ struct Inner {
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
+    fan_outs: fan_out::Statements,
+    sources: sources::Statements,
+    reading: timelines::Reading,
+    missed: missed::Statements,
+    shown: shown::Statements,
+    wide: wide::Wide,
+    accounts: accounts::Statements,
+    users: users::Users,
+    names: names::Statements,
+    outside: outside::Statements,
+    logins: logins::Statements,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -95,6 +117,21 @@ impl Store {
         let cql = Cql::new(session);
         let opened = async {
             let name = schema::store_name(&cql).await?;
+            let reading = tokio::try_join!(
+                fan_out::Statements::prepare(&cql),
+                sources::Statements::prepare(&cql),
+                timelines::Reading::prepare(&cql),
+                missed::Statements::prepare(&cql),
+                shown::Statements::prepare(&cql),
+                wide::Wide::prepare(&cql),
+            )?;
+            let people = tokio::try_join!(
+                accounts::Statements::prepare(&cql),
+                users::Users::prepare(&cql),
+                names::Statements::prepare(&cql),
+                outside::Statements::prepare(&cql),
+                logins::Statements::prepare(&cql),
+            )?;
             let parts = tokio::try_join!(
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
@@ -107,10 +144,12 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-            Ok::<_, StorageError>((name, parts))
+            Ok::<_, StorageError>((name, reading, people, parts))
         };
-        let (name, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (accounts, users, names, outside, logins) = people;
+        let (fan_outs, sources, reading, missed, shown, wide) = reading;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -127,6 +166,17 @@ impl Store {
             followers,
             following,
             likes,
+            fan_outs,
+            sources,
+            reading,
+            missed,
+            shown,
+            wide,
+            accounts,
+            users,
+            names,
+            outside,
+            logins,
             events: queued,
             recovery,
             upkeep,
@@ -143,6 +193,12 @@ impl Store {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.0.cql.requests()
+    }
+
+    /// How many rounds of queries that were: how often it began to wait for the cluster.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.0.cql.rounds()
     }
 
     /// A change: begun now, and done to its end though nobody waits for it.
