@@ -1,6 +1,7 @@
 //! The composition root: the only file that names every concrete type.
 
 mod health;
+mod volatile;
 
 use crate::actors::instant::Instants;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
@@ -9,6 +10,8 @@ use crate::actors::session::SessionWorld;
 use crate::actors::watermark::Watermark;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::events::Outlet;
+use crate::events::outlets::Outlets;
 use crate::events::sink::{Sink, SinkError};
 use crate::http::health::metrics_router;
 use crate::http::listener::Listener;
@@ -30,9 +33,8 @@ use crate::service::publish::Publish;
 use crate::service::timeline::Timeline;
 use crate::service::{ServiceError, Services};
 use crate::storage::circuit::CircuitState;
-use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
+use crate::storage::redis::OpenError as RedisError;
 use crate::storage::sqlite::{OpenError, Options, Store};
-use crate::storage::volatile::{Limits, Revocations, TimelineCache};
 use crate::storage::{Backup, Jobs, Upkeep};
 use crate::telemetry::{Metrics, metric};
 use health::Health;
@@ -45,6 +47,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use volatile::{Shared, Volatile};
 
 /// Calls that may read the store at once.
 const READERS: usize = 4;
@@ -70,6 +73,7 @@ pub struct App {
     certificates: Option<Arc<Certificates>>,
     admin: UnixListener,
     metrics: PrometheusHandle,
+    redis: Option<Shared>,
     drain: Duration,
     /// Its lock is held as long as the server runs.
     data_dir: DataDir,
@@ -93,6 +97,9 @@ pub enum StartError {
     /// The sink of events cannot be used.
     #[error("events_url: {0}")]
     Sink(#[from] SinkError),
+    /// Redis cannot even be tried.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// The actors did not start.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -126,14 +133,11 @@ impl App {
         let watermark = Arc::new(Watermark::default());
         let store = Store::open(Options {
             file: data_dir.db(),
-            events: config.events_url.is_some(),
+            events: config.events_url.is_some() || config.events_stream.is_some(),
             observer: watermark.clone(),
             readers: READERS,
         })?;
-        let sink = match &config.events_url {
-            Some(url) => Some(Arc::new(Sink::new(url.url().clone(), config.events_secret.clone())?)),
-            None => None,
-        };
+        let mut volatile = Volatile::new(&config).await?;
         let shared = Arc::new(store.clone());
         let node = NodeHandle::start(NodeArguments {
             posts: shared.clone(),
@@ -142,12 +146,11 @@ impl App {
             upkeep: shared.clone(),
             fan_out: None,
             watermark,
-            sink,
+            outlets: outlets(&config, &volatile)?.map(Arc::new),
             instants: instants.clone(),
         })
         .await?;
 
-        let volatile = Volatile::new(&config);
         let account = Arc::new(Account::new(AccountParts {
             identity: identity(&config, &data_dir)?,
             store: shared.clone(),
@@ -156,6 +159,10 @@ impl App {
             live: node.roster.clone(),
         }));
         account.recall_ended_logins().await.map_err(StartError::Recall)?;
+        let mut redis = volatile.redis.take();
+        if let Some(redis) = &mut redis {
+            redis.listen(&account, &node.roster)?;
+        }
         let world = Arc::new(SessionWorld {
             timelines: shared.clone(),
             graph: shared.clone(),
@@ -164,6 +171,7 @@ impl App {
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
@@ -179,6 +187,7 @@ impl App {
             health: Arc::new(Health {
                 node: node.clone(),
                 store: store.clone(),
+                redis: redis.as_ref().map(Shared::watch),
                 name: config.node_name.as_str().to_owned(),
                 role: config.role,
             }),
@@ -222,6 +231,7 @@ impl App {
             certificates,
             admin,
             metrics,
+            redis,
             drain,
             data_dir,
         })
@@ -247,7 +257,9 @@ impl App {
 
     /// Serves until `shutdown`; then sends the clients away, lets requests end and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { node, store, listener, metrics_listener, certificates, admin, drain, data_dir, .. } = self;
+        let Self {
+            node, store, listener, metrics_listener, certificates, admin, redis, drain, data_dir, ..
+        } = self;
         let (stop, stopped) = watch::channel(false);
         let until_stopped = || {
             let mut stopped = stopped.clone();
@@ -276,6 +288,9 @@ impl App {
         stop.send_replace(true);
         while serving.join_next().await.is_some() {}
         node.stop().await;
+        if let Some(redis) = redis {
+            redis.close().await;
+        }
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close: {error}");
         }
@@ -308,31 +323,6 @@ async fn tend(metrics: PrometheusHandle, store: Store) {
     }
 }
 
-/// What need not survive.
-struct Volatile {
-    limits: Arc<dyn Limits>,
-    revocations: Arc<dyn Revocations>,
-    cache: Arc<dyn TimelineCache>,
-}
-
-impl Volatile {
-    fn new(config: &Config) -> Self {
-        let rates = Rates {
-            requests_per_second: config.limit_requests_per_second.get(),
-            request_burst: config.limit_request_burst.get(),
-            posts_per_minute: config.limit_posts_per_minute.get(),
-            address_requests_per_second: config.limit_address_requests_per_second.get(),
-            logins_per_minute: config.limit_logins_per_minute.get(),
-            registrations_per_hour: config.limit_registrations_per_hour.get(),
-        };
-        Self {
-            limits: Arc::new(Buckets::new(rates)),
-            revocations: Arc::new(RevokedLogins::default()),
-            cache: Arc::new(KeptPages::default()),
-        }
-    }
-}
-
 fn services(
     config: &Config,
     node: &NodeHandle,
@@ -358,6 +348,16 @@ fn services(
         timeline: Timeline::new(store.clone(), cache),
         limits,
     }
+}
+
+/// Where events are sent.
+fn outlets(config: &Config, volatile: &Volatile) -> Result<Option<Outlets>, SinkError> {
+    let mut outlets: Vec<Box<dyn Outlet>> = Vec::new();
+    if let Some(url) = &config.events_url {
+        outlets.push(Box::new(Sink::new(url.url().clone(), config.events_secret.clone())?));
+    }
+    outlets.extend(volatile.outlet(config));
+    Ok(Outlets::new(outlets))
 }
 
 fn identity(config: &Config, data_dir: &DataDir) -> Result<Identity, IdentityError> {

@@ -1,9 +1,11 @@
-//! What `/health` and `/health/ready` tell: of the actors, and of the store by its circuits.
+//! What `/health` and `/health/ready` tell: of the actors, of the store by its circuits, and of
+//! Redis, without which the node is degraded and still ready.
 
 use crate::actors::node::NodeHandle;
 use crate::config::Role;
 use crate::http::health::HealthSource;
 use crate::storage::circuit::CircuitState;
+use crate::storage::redis::Watch as RedisWatch;
 use crate::storage::sqlite::Store;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 pub(super) struct Health {
     pub(super) node: Arc<NodeHandle>,
     pub(super) store: Store,
+    /// Where one is set.
+    pub(super) redis: Option<RedisWatch>,
     pub(super) name: String,
     pub(super) role: Role,
 }
@@ -34,14 +38,23 @@ impl HealthSource for Health {
             (_, CircuitState::Closed) => "degraded",
             _ => "unavailable",
         };
+        let mut dependencies = json!({"store": {
+            "state": store,
+            "circuit": writes.name(),
+            "read_circuit": reads.name(),
+        }});
+        let mut status = store;
+        if let Some(redis) = self.redis.as_ref().map(RedisWatch::state) {
+            let state = if redis.is_well() { "ok" } else { "degraded" };
+            dependencies["redis"] = json!({"state": state, "circuit": redis.circuit.name()});
+            if status == "ok" {
+                status = state;
+            }
+        }
         json!({
-            "status": store,
+            "status": status,
             "draining": self.node.is_draining(),
-            "dependencies": {"store": {
-                "state": store,
-                "circuit": writes.name(),
-                "read_circuit": reads.name(),
-            }},
+            "dependencies": dependencies,
             "actors": self.node.census(),
             "node": self.name,
             "version": env!("CARGO_PKG_VERSION"),

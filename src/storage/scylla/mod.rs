@@ -24,6 +24,7 @@ mod jobs;
 mod lane;
 mod likes;
 mod missed;
+mod posts;
 mod recovery;
 mod replication;
 mod schema;
