@@ -9,8 +9,7 @@
 //!
 //! Nothing here blocks a thread. Calls under way are bounded; beyond that they are refused.
 
-#![expect(dead_code, reason = "its parts are being built")]
-
+mod accounts;
 mod backfill;
 mod claim;
 mod connect;
@@ -23,7 +22,10 @@ mod following;
 mod jobs;
 mod lane;
 mod likes;
+mod logins;
 mod missed;
+mod names;
+mod outside;
 mod posts;
 mod recovery;
 mod replication;
@@ -32,8 +34,10 @@ mod shown;
 mod sources;
 mod stamp;
 mod timelines;
+mod tries;
 mod turns;
 mod upkeep;
+mod users;
 mod wide;
 
 pub use claim::{Claim, ClaimError};
@@ -92,6 +96,11 @@ struct Inner {
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
+    accounts: accounts::Statements,
+    users: users::Users,
+    names: names::Statements,
+    outside: outside::Statements,
+    logins: logins::Statements,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -116,6 +125,13 @@ impl Store {
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
             )?;
+            let people = tokio::try_join!(
+                accounts::Statements::prepare(&cql),
+                users::Users::prepare(&cql),
+                names::Statements::prepare(&cql),
+                outside::Statements::prepare(&cql),
+                logins::Statements::prepare(&cql),
+            )?;
             let parts = tokio::try_join!(
                 jobs::Jobs::prepare(&cql),
                 lane::Lanes::prepare(&cql),
@@ -128,10 +144,11 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-            Ok::<_, StorageError>((name, reading, parts))
+            Ok::<_, StorageError>((name, reading, people, parts))
         };
-        let (name, reading, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (accounts, users, names, outside, logins) = people;
         let (fan_outs, sources, reading, missed, shown, wide) = reading;
         Ok(Self(Arc::new(Inner {
             cql,
@@ -155,6 +172,11 @@ impl Store {
             missed,
             shown,
             wide,
+            accounts,
+            users,
+            names,
+            outside,
+            logins,
             events: queued,
             recovery,
             upkeep,

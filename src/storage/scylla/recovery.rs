@@ -193,11 +193,12 @@ impl Inner {
     }
 
     /// Finishes what was not an entry; each kind's own file says how.
-    async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
+    pub(super) async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
         match &job {
             Job::Follow { .. } => self.redo_follow(seq, &job).await?,
             Job::Like { .. } => self.redo_like(seq, &job).await?,
-            Job::Register { .. } | Job::Rename { .. } => {}
+            Job::Register { .. } => self.redo_register(seq, &job).await?,
+            Job::Rename { .. } => self.redo_rename(seq, &job).await?,
             Job::Post { .. } | Job::Delete { .. } => {}
         }
         self.end_job(seq);

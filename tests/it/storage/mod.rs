@@ -17,7 +17,6 @@ mod model;
 mod observed;
 mod posts;
 mod rows;
-#[cfg(any())] // until each trait is there
 mod scylla;
 mod sqlite;
 mod step;
