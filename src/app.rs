@@ -1,5 +1,6 @@
 //! The composition root: the only file that names every concrete type.
 
+mod engine;
 mod health;
 mod volatile;
 
@@ -34,9 +35,9 @@ use crate::service::timeline::Timeline;
 use crate::service::{ServiceError, Services};
 use crate::storage::circuit::CircuitState;
 use crate::storage::redis::OpenError as RedisError;
-use crate::storage::sqlite::{OpenError, Options, Store};
-use crate::storage::{Backup, Jobs, Upkeep};
+use crate::storage::{scylla, sqlite};
 use crate::telemetry::{Metrics, metric};
+use engine::{Aggregates, Engine};
 use health::Health;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
@@ -49,8 +50,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use volatile::{Shared, Volatile};
 
-/// Calls that may read the store at once.
-const READERS: usize = 4;
 /// Sessions that may read what they missed at once; well below what may wait for a reader.
 const BEGINNINGS: usize = 64;
 /// How long requests under way may take to end when the server stops.
@@ -65,7 +64,7 @@ const SCRAPERS: usize = 64;
 /// A server that is ready to serve.
 pub struct App {
     node: Arc<NodeHandle>,
-    store: Store,
+    engine: Engine,
     address: SocketAddr,
     scheme: &'static str,
     listener: Listener,
@@ -87,7 +86,13 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     /// The database cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] sqlite::OpenError),
+    /// The CQL cluster cannot be used.
+    #[error(transparent)]
+    Scylla(#[from] scylla::OpenError),
+    /// Another node has the store.
+    #[error(transparent)]
+    Claim(#[from] scylla::ClaimError),
     /// A key or an issuer cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -130,21 +135,19 @@ impl App {
         let metrics = Metrics::install();
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
-        let watermark = Arc::new(Watermark::default());
-        let store = Store::open(Options {
-            file: data_dir.db(),
-            events: config.events_url.is_some() || config.events_stream.is_some(),
-            observer: watermark.clone(),
-            readers: READERS,
-        })?;
+        let watermark = Arc::new(match Engine::fans_out(&config) {
+            true => Watermark::spreading(),
+            false => Watermark::default(),
+        });
+        let engine = Engine::open(&config, &data_dir, watermark.clone()).await?;
+        let store = engine.aggregates();
         let mut volatile = Volatile::new(&config).await?;
-        let shared = Arc::new(store.clone());
         let node = NodeHandle::start(NodeArguments {
-            posts: shared.clone(),
-            jobs: shared.clone(),
-            timelines: shared.clone(),
-            upkeep: shared.clone(),
-            fan_out: None,
+            posts: store.clone(),
+            jobs: store.clone(),
+            timelines: store.clone(),
+            upkeep: store.clone(),
+            fan_out: engine.fan_out(),
             watermark,
             outlets: outlets(&config, &volatile)?.map(Arc::new),
             instants: instants.clone(),
@@ -153,7 +156,7 @@ impl App {
 
         let account = Arc::new(Account::new(AccountParts {
             identity: identity(&config, &data_dir)?,
-            store: shared.clone(),
+            store: store.clone(),
             revocations: volatile.revocations.clone(),
             timelines: volatile.cache.clone(),
             live: node.roster.clone(),
@@ -164,9 +167,9 @@ impl App {
             redis.listen(&account, &node.roster)?;
         }
         let world = Arc::new(SessionWorld {
-            timelines: shared.clone(),
-            graph: shared.clone(),
-            posts: shared.clone(),
+            timelines: store.clone(),
+            graph: store.clone(),
+            posts: store.clone(),
             relays: node.relays.clone(),
             roster: node.roster.clone(),
             turns: node.turns.clone(),
@@ -180,13 +183,13 @@ impl App {
             beginnings: Semaphore::new(BEGINNINGS),
             instants: instants.clone(),
         });
-        let services = services(&config, &node, &shared, volatile, account, instants);
+        let services = services(&config, &node, &store, volatile, account, instants);
         let edge = Edge::new(EdgeState {
             services,
             settings: settings(&config),
             health: Arc::new(Health {
                 node: node.clone(),
-                store: store.clone(),
+                engine: engine.clone(),
                 redis: redis.as_ref().map(Shared::watch),
                 name: config.node_name.as_str().to_owned(),
                 role: config.role,
@@ -223,7 +226,7 @@ impl App {
         let drain = config.drain;
         Ok(Self {
             node,
-            store,
+            engine,
             address,
             scheme,
             listener,
@@ -258,7 +261,16 @@ impl App {
     /// Serves until `shutdown`; then sends the clients away, lets requests end and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self {
-            node, store, listener, metrics_listener, certificates, admin, redis, drain, data_dir, ..
+            node,
+            engine,
+            listener,
+            metrics_listener,
+            certificates,
+            admin,
+            redis,
+            drain,
+            data_dir,
+            ..
         } = self;
         let (stop, stopped) = watch::channel(false);
         let until_stopped = || {
@@ -271,15 +283,14 @@ impl App {
         if let Some(listener) = metrics_listener {
             serving.spawn(listener.serve(until_stopped(), GRACE));
         }
-        let jobs: Arc<dyn Jobs> = Arc::new(store.clone());
-        let backup: Option<Arc<dyn Backup>> = Some(Arc::new(store.clone()));
+        let (jobs, backup) = (engine.aggregates(), engine.backup());
         let operators = until_stopped();
         serving.spawn(async move {
             if let Err(error) = admin::serve(admin, admin::router(jobs, backup), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
-        let metrics = tokio::spawn(tend(self.metrics, store.clone()));
+        let metrics = tokio::spawn(tend(self.metrics, engine.clone()));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
         shutdown.await;
@@ -291,7 +302,7 @@ impl App {
         if let Some(redis) = redis {
             redis.close().await;
         }
-        if let Err(error) = store.close().await {
+        if let Err(error) = engine.close().await {
             tracing::error!(%error, "the store did not close: {error}");
         }
         metrics.abort();
@@ -307,9 +318,10 @@ impl App {
 
 /// Sums up what the metrics gathered, so that it does not grow where nobody reads them, and shows the
 /// store's circuits.
-async fn tend(metrics: PrometheusHandle, store: Store) {
+async fn tend(metrics: PrometheusHandle, engine: Engine) {
+    let store = engine.aggregates();
     loop {
-        let (writes, reads) = store.circuits();
+        let (writes, reads) = engine.circuits();
         for (dependency, circuit) in [("store_writes", writes), ("store_reads", reads)] {
             let open = f64::from(u8::from(circuit != CircuitState::Closed));
             metrics::gauge!(metric::CIRCUIT_OPEN, "dependency" => dependency).set(open);
@@ -326,7 +338,7 @@ async fn tend(metrics: PrometheusHandle, store: Store) {
 fn services(
     config: &Config,
     node: &NodeHandle,
-    store: &Arc<Store>,
+    store: &Arc<dyn Aggregates>,
     volatile: Volatile,
     account: Arc<Account>,
     instants: Instants,

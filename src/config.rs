@@ -12,9 +12,7 @@ mod value;
 pub use redis_url::RedisUrl;
 pub use setting::{Setting, example};
 pub use source::{ConfigError, Loaded, Sources};
-pub use value::{
-    HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role, StreamKey,
-};
+pub use value::{HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role};
 
 use crate::model::secret::Secret;
 use crate::storage::scylla::{Access, Replication};
@@ -97,7 +95,7 @@ settings! {
     /// Key that signs what is sent there (HMAC-SHA256).
     events_secret: Option<Secret> = None, such as "\"a shared secret\"";
     /// Key of a stream in Redis to which every change is added as a CloudEvent.
-    events_stream: Option<StreamKey> = None, such as "\"roost:events\"";
+    events_stream: Option<String> = None, such as "\"roost:events\"";
     /// About how many events that stream keeps; the oldest go.
     events_stream_length: usize = 100_000;
 

@@ -59,7 +59,7 @@ impl Volatile {
     /// The stream of events, where one is set.
     pub(super) fn outlet(&self, config: &Config) -> Option<Box<dyn Outlet>> {
         let (key, shared) = (config.events_stream.as_ref()?, self.redis.as_ref()?);
-        Some(Box::new(StreamOutlet(shared.redis.event_stream(key.as_str(), config.events_stream_length))))
+        Some(Box::new(StreamOutlet(shared.redis.event_stream(key, config.events_stream_length))))
     }
 }
 

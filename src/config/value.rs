@@ -261,18 +261,6 @@ pub struct OutsideIssuer {
     pub jwks: String,
 }
 
-/// The key of a stream in Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamKey(String);
-
-impl StreamKey {
-    /// The key.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A value that is one text in the file, in a variable and in a flag, and can be an item of a list.
 trait Text: Sized {
     /// What it is, after "is not".
@@ -314,8 +302,6 @@ text! {
         |text: &str| text.parse().ok(), |origin: &Self| origin.0.clone();
     IpNet, "an address or a network, such as 192.0.2.7 or 10.0.0.0/8",
         |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from)), IpNet::to_string;
-    StreamKey, "a key", |text: &str| (!text.is_empty()).then(|| Self(text.to_owned())),
-        |key: &Self| key.0.clone();
     HostPort, "a host and a port, such as 127.0.0.1:9042",
         |text: &str| text.parse().ok(), |host: &Self| host.0.clone();
     KeyspaceName, "a lower-case letter followed by up to 47 of those, digits and underscores",

@@ -21,9 +21,9 @@ fn root() -> &'static Path {
 }
 
 fn services() -> HashMap<String, Value> {
-    let text = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
-    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).unwrap();
-    serde_yaml_ng::from_value(file["services"].clone()).unwrap()
+    let text = fs::read_to_string(root().join("docker-compose.yml")).expect("the file");
+    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).expect("it is YAML");
+    serde_yaml_ng::from_value(file["services"].clone()).expect("services by name")
 }
 
 fn service(name: &str) -> Value {

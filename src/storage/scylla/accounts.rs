@@ -46,7 +46,9 @@ impl Accounts for Store {
     }
 
     fn profile(&self, id: UserId, viewer: UserId) -> Pending<Option<Profile>> {
-        self.read(move |inner| async move { Ok(inner.profile(id, viewer).await?.map(|(profile, _)| profile)) })
+        self.read(
+            move |inner| async move { Ok(inner.profile(id, viewer).await?.map(|(profile, _)| profile)) },
+        )
     }
 
     fn profile_by_name(&self, name: String, viewer: UserId) -> Pending<Option<Profile>> {
@@ -125,7 +127,8 @@ impl Inner {
         let row = self.make_user(&made, seq, &mut tries).await?;
         let held = claims.iter().map(|(key, claim)| self.hold_or_release(key, new.id, &row, claim));
         tokio::try_join!(try_join_all(held), self.tell_user(new.id, &row, seq))?;
-        let overtaken = || StorageError::Unavailable("a registration took so long that another came".to_owned());
+        let overtaken =
+            || StorageError::Unavailable("a registration took so long that another came".to_owned());
         row.user(new.id).map(Registration::Made).ok_or_else(overtaken)
     }
 
@@ -169,11 +172,7 @@ impl Inner {
 
     /// Finishes a registration that a former run left: a user that is there is told and holds its name and
     /// address; of one that is not, both are free.
-    pub(super) async fn redo_register(
-        self: &Arc<Self>,
-        seq: Seq,
-        job: &Job,
-    ) -> Result<(), StorageError> {
+    pub(super) async fn redo_register(self: &Arc<Self>, seq: Seq, job: &Job) -> Result<(), StorageError> {
         let Job::Register { user, email, username } = job else { return Ok(()) };
         let row = self.read_user(*user).await?;
         self.tell_user(*user, &row, seq).await?;
@@ -241,11 +240,7 @@ impl Inner {
     }
 
     /// Finishes a change of name that a former run left, if it was made.
-    pub(super) async fn redo_rename(
-        self: &Arc<Self>,
-        seq: Seq,
-        job: &Job,
-    ) -> Result<(), StorageError> {
+    pub(super) async fn redo_rename(self: &Arc<Self>, seq: Seq, job: &Job) -> Result<(), StorageError> {
         let Job::Rename { user, from, to } = job else { return Ok(()) };
         let row = self.read_user(*user).await?;
         self.tell_user(*user, &row, seq).await?;
@@ -261,11 +256,7 @@ impl Inner {
     }
 
     /// A user as `viewer` sees it, and its row.
-    async fn profile(
-        &self,
-        id: UserId,
-        viewer: UserId,
-    ) -> Result<Option<(Profile, UserRow)>, StorageError> {
+    async fn profile(&self, id: UserId, viewer: UserId) -> Result<Option<(Profile, UserRow)>, StorageError> {
         let Statements { posts, followers, following, is_following } = &self.accounts;
         let (row, posts, followers, following, is_following) = tokio::try_join!(
             self.show_user(id),

@@ -136,7 +136,8 @@ impl Inner {
     /// All that were revoked and would still go on.
     pub(super) async fn revoked_logins(&self, now: Timestamp) -> Result<Vec<LoginId>, StorageError> {
         let today = day_of(now);
-        let partitions = (today..=today + DAYS).flat_map(|day| (0..SHARDS as i32).map(move |shard| (day, shard)));
+        let partitions =
+            (today..=today + DAYS).flat_map(|day| (0..SHARDS as i32).map(move |shard| (day, shard)));
         let rows: Vec<Vec<(Uuid, i64)>> = iter(partitions)
             .map(|partition| self.cql.rows(&self.logins.revoked, partition))
             .buffer_unordered(AT_ONCE)
@@ -168,14 +169,9 @@ impl Inner {
         // The latest expiry is the last one written, in whatever order they come.
         let written_at = expires_at.saturating_mul(1_000);
         tokio::try_join!(
-            self.cql.write(
-                &self.logins.keep_login,
-                (login.0, user.0, created_at, expires_at, written_at, kept)
-            ),
-            self.cql.write(
-                &self.logins.keep_token,
-                (&token.hash[..], login.0, user.0, expires_at, kept)
-            ),
+            self.cql
+                .write(&self.logins.keep_login, (login.0, user.0, created_at, expires_at, written_at, kept)),
+            self.cql.write(&self.logins.keep_token, (&token.hash[..], login.0, user.0, expires_at, kept)),
         )?;
         Ok(())
     }

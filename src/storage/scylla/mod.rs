@@ -113,8 +113,7 @@ impl Store {
     /// Why not, in one line.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let Options { access, events, observer, wide_author_followers } = options;
-        let session = access.open().await?;
-        let cql = Cql::new(session);
+        let cql = Cql::new(access.open().await?, &access.keyspace);
         let opened = async {
             let name = schema::store_name(&cql).await?;
             let reading = tokio::try_join!(

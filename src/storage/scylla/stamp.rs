@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn each_stamp_has_one_event_id() {
         let clock = Clock::default();
-        let seqs: Vec<Seq> = (0..2_000).map(|number| clock.stamp((number % 256) as u8, None, |_| {})).collect();
+        let seqs: Vec<Seq> =
+            (0..2_000).map(|number| clock.stamp((number % 256) as u8, None, |_| {})).collect();
         let ids: HashSet<_> = seqs.iter().map(|seq| event_id(*seq, StoreName(7))).collect();
         assert_eq!(ids.len(), seqs.len());
         let first = event_id(seqs[0], StoreName(7));

@@ -28,7 +28,9 @@ impl Tries {
     /// `Unavailable` once it has been tried for long enough: what was begun may have been done.
     pub(super) async fn again(&mut self) -> Result<(), StorageError> {
         if Instant::now() + self.pause >= self.until {
-            return Err(StorageError::Unavailable("a claim is changed by too many, or is not answered".to_owned()));
+            return Err(StorageError::Unavailable(
+                "a claim is changed by too many, or is not answered".to_owned(),
+            ));
         }
         tokio::time::sleep(jittered(self.pause)).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

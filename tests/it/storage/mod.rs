@@ -16,9 +16,8 @@ mod missed;
 mod model;
 mod observed;
 mod posts;
-#[cfg(any())] // until each trait is there
+mod rows;
 mod scylla;
-mod scylla_graph;
 mod sqlite;
 mod step;
 mod timelines;
