@@ -6,6 +6,7 @@
 
 mod ages;
 mod bounds;
+mod claimed;
 mod faults;
 mod interrupted;
 mod wide;
