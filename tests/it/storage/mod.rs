@@ -16,7 +16,6 @@ mod missed;
 mod model;
 mod observed;
 mod posts;
-#[cfg(any())] // until each trait is there
 mod scylla;
 mod sqlite;
 mod step;

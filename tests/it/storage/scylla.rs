@@ -8,6 +8,8 @@ mod ages;
 mod bounds;
 mod faults;
 mod interrupted;
+mod lockstep;
+mod rounds;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};
