@@ -1,6 +1,8 @@
 //! The composition root: the only file that names every concrete type.
 
+mod engine;
 mod health;
+mod volatile;
 
 use crate::actors::instant::Instants;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
@@ -9,6 +11,8 @@ use crate::actors::session::SessionWorld;
 use crate::actors::watermark::Watermark;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::events::Outlet;
+use crate::events::outlets::Outlets;
 use crate::events::sink::{Sink, SinkError};
 use crate::http::health::metrics_router;
 use crate::http::listener::Listener;
@@ -30,11 +34,10 @@ use crate::service::publish::Publish;
 use crate::service::timeline::Timeline;
 use crate::service::{ServiceError, Services};
 use crate::storage::circuit::CircuitState;
-use crate::storage::memory::{Buckets, KeptPages, Rates, RevokedLogins};
-use crate::storage::sqlite::{OpenError, Options, Store};
-use crate::storage::volatile::{Limits, Revocations, TimelineCache};
-use crate::storage::{Backup, Jobs, Upkeep};
+use crate::storage::redis::OpenError as RedisError;
+use crate::storage::{scylla, sqlite};
 use crate::telemetry::{Metrics, metric};
+use engine::{Aggregates, Engine};
 use health::Health;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::future::Future;
@@ -45,9 +48,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use volatile::{Shared, Volatile};
 
-/// Calls that may read the store at once.
-const READERS: usize = 4;
 /// Sessions that may read what they missed at once; well below what may wait for a reader.
 const BEGINNINGS: usize = 64;
 /// How long requests under way may take to end when the server stops.
@@ -62,7 +64,7 @@ const SCRAPERS: usize = 64;
 /// A server that is ready to serve.
 pub struct App {
     node: Arc<NodeHandle>,
-    store: Store,
+    engine: Engine,
     address: SocketAddr,
     scheme: &'static str,
     listener: Listener,
@@ -70,6 +72,7 @@ pub struct App {
     certificates: Option<Arc<Certificates>>,
     admin: UnixListener,
     metrics: PrometheusHandle,
+    redis: Option<Shared>,
     drain: Duration,
     /// Its lock is held as long as the server runs.
     data_dir: DataDir,
@@ -83,7 +86,13 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     /// The database cannot be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] sqlite::OpenError),
+    /// The CQL cluster cannot be used.
+    #[error(transparent)]
+    Scylla(#[from] scylla::OpenError),
+    /// Another node has the store.
+    #[error(transparent)]
+    Claim(#[from] scylla::ClaimError),
     /// A key or an issuer cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -93,6 +102,9 @@ pub enum StartError {
     /// The sink of events cannot be used.
     #[error("events_url: {0}")]
     Sink(#[from] SinkError),
+    /// Redis cannot even be tried.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// The actors did not start.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -123,47 +135,46 @@ impl App {
         let metrics = Metrics::install();
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
-        let watermark = Arc::new(Watermark::default());
-        let store = Store::open(Options {
-            file: data_dir.db(),
-            events: config.events_url.is_some(),
-            observer: watermark.clone(),
-            readers: READERS,
-        })?;
-        let sink = match &config.events_url {
-            Some(url) => Some(Arc::new(Sink::new(url.url().clone(), config.events_secret.clone())?)),
-            None => None,
-        };
-        let shared = Arc::new(store.clone());
+        let watermark = Arc::new(match Engine::fans_out(&config) {
+            true => Watermark::spreading(),
+            false => Watermark::default(),
+        });
+        let engine = Engine::open(&config, &data_dir, watermark.clone()).await?;
+        let store = engine.aggregates();
+        let mut volatile = Volatile::new(&config).await?;
         let node = NodeHandle::start(NodeArguments {
-            posts: shared.clone(),
-            jobs: shared.clone(),
-            timelines: shared.clone(),
-            upkeep: shared.clone(),
-            fan_out: None,
+            posts: store.clone(),
+            jobs: store.clone(),
+            timelines: store.clone(),
+            upkeep: store.clone(),
+            fan_out: engine.fan_out(),
             watermark,
-            sink,
+            outlets: outlets(&config, &volatile)?.map(Arc::new),
             instants: instants.clone(),
         })
         .await?;
 
-        let volatile = Volatile::new(&config);
         let account = Arc::new(Account::new(AccountParts {
             identity: identity(&config, &data_dir)?,
-            store: shared.clone(),
+            store: store.clone(),
             revocations: volatile.revocations.clone(),
             timelines: volatile.cache.clone(),
             live: node.roster.clone(),
         }));
         account.recall_ended_logins().await.map_err(StartError::Recall)?;
+        let mut redis = volatile.redis.take();
+        if let Some(redis) = &mut redis {
+            redis.listen(&account, &node.roster)?;
+        }
         let world = Arc::new(SessionWorld {
-            timelines: shared.clone(),
-            graph: shared.clone(),
-            posts: shared.clone(),
+            timelines: store.clone(),
+            graph: store.clone(),
+            posts: store.clone(),
             relays: node.relays.clone(),
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),
             authenticate: authenticate(account.clone()),
             heartbeat: config.heartbeat,
@@ -172,13 +183,14 @@ impl App {
             beginnings: Semaphore::new(BEGINNINGS),
             instants: instants.clone(),
         });
-        let services = services(&config, &node, &shared, volatile, account, instants);
+        let services = services(&config, &node, &store, volatile, account, instants);
         let edge = Edge::new(EdgeState {
             services,
             settings: settings(&config),
             health: Arc::new(Health {
                 node: node.clone(),
-                store: store.clone(),
+                engine: engine.clone(),
+                redis: redis.as_ref().map(Shared::watch),
                 name: config.node_name.as_str().to_owned(),
                 role: config.role,
             }),
@@ -214,7 +226,7 @@ impl App {
         let drain = config.drain;
         Ok(Self {
             node,
-            store,
+            engine,
             address,
             scheme,
             listener,
@@ -222,6 +234,7 @@ impl App {
             certificates,
             admin,
             metrics,
+            redis,
             drain,
             data_dir,
         })
@@ -247,7 +260,18 @@ impl App {
 
     /// Serves until `shutdown`; then sends the clients away, lets requests end and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { node, store, listener, metrics_listener, certificates, admin, drain, data_dir, .. } = self;
+        let Self {
+            node,
+            engine,
+            listener,
+            metrics_listener,
+            certificates,
+            admin,
+            redis,
+            drain,
+            data_dir,
+            ..
+        } = self;
         let (stop, stopped) = watch::channel(false);
         let until_stopped = || {
             let mut stopped = stopped.clone();
@@ -259,15 +283,14 @@ impl App {
         if let Some(listener) = metrics_listener {
             serving.spawn(listener.serve(until_stopped(), GRACE));
         }
-        let jobs: Arc<dyn Jobs> = Arc::new(store.clone());
-        let backup: Option<Arc<dyn Backup>> = Some(Arc::new(store.clone()));
+        let (jobs, backup) = (engine.aggregates(), engine.backup());
         let operators = until_stopped();
         serving.spawn(async move {
             if let Err(error) = admin::serve(admin, admin::router(jobs, backup), operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
-        let metrics = tokio::spawn(tend(self.metrics, store.clone()));
+        let metrics = tokio::spawn(tend(self.metrics, engine.clone()));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
         shutdown.await;
@@ -276,7 +299,10 @@ impl App {
         stop.send_replace(true);
         while serving.join_next().await.is_some() {}
         node.stop().await;
-        if let Err(error) = store.close().await {
+        if let Some(redis) = redis {
+            redis.close().await;
+        }
+        if let Err(error) = engine.close().await {
             tracing::error!(%error, "the store did not close: {error}");
         }
         metrics.abort();
@@ -292,9 +318,10 @@ impl App {
 
 /// Sums up what the metrics gathered, so that it does not grow where nobody reads them, and shows the
 /// store's circuits.
-async fn tend(metrics: PrometheusHandle, store: Store) {
+async fn tend(metrics: PrometheusHandle, engine: Engine) {
+    let store = engine.aggregates();
     loop {
-        let (writes, reads) = store.circuits();
+        let (writes, reads) = engine.circuits();
         for (dependency, circuit) in [("store_writes", writes), ("store_reads", reads)] {
             let open = f64::from(u8::from(circuit != CircuitState::Closed));
             metrics::gauge!(metric::CIRCUIT_OPEN, "dependency" => dependency).set(open);
@@ -308,35 +335,10 @@ async fn tend(metrics: PrometheusHandle, store: Store) {
     }
 }
 
-/// What need not survive.
-struct Volatile {
-    limits: Arc<dyn Limits>,
-    revocations: Arc<dyn Revocations>,
-    cache: Arc<dyn TimelineCache>,
-}
-
-impl Volatile {
-    fn new(config: &Config) -> Self {
-        let rates = Rates {
-            requests_per_second: config.limit_requests_per_second.get(),
-            request_burst: config.limit_request_burst.get(),
-            posts_per_minute: config.limit_posts_per_minute.get(),
-            address_requests_per_second: config.limit_address_requests_per_second.get(),
-            logins_per_minute: config.limit_logins_per_minute.get(),
-            registrations_per_hour: config.limit_registrations_per_hour.get(),
-        };
-        Self {
-            limits: Arc::new(Buckets::new(rates)),
-            revocations: Arc::new(RevokedLogins::default()),
-            cache: Arc::new(KeptPages::default()),
-        }
-    }
-}
-
 fn services(
     config: &Config,
     node: &NodeHandle,
-    store: &Arc<Store>,
+    store: &Arc<dyn Aggregates>,
     volatile: Volatile,
     account: Arc<Account>,
     instants: Instants,
@@ -358,6 +360,16 @@ fn services(
         timeline: Timeline::new(store.clone(), cache),
         limits,
     }
+}
+
+/// Where events are sent.
+fn outlets(config: &Config, volatile: &Volatile) -> Result<Option<Outlets>, SinkError> {
+    let mut outlets: Vec<Box<dyn Outlet>> = Vec::new();
+    if let Some(url) = &config.events_url {
+        outlets.push(Box::new(Sink::new(url.url().clone(), config.events_secret.clone())?));
+    }
+    outlets.extend(volatile.outlet(config));
+    Ok(Outlets::new(outlets))
 }
 
 fn identity(config: &Config, data_dir: &DataDir) -> Result<Identity, IdentityError> {

@@ -4,10 +4,12 @@
 //! `--config` or `ROOST_CONFIG` (`data_dir`), else its default. No file is read that was not named. A
 //! setting that cannot be understood stops the start with one line that names it; nothing is guessed.
 
+mod redis_url;
 mod setting;
 mod source;
 mod value;
 
+pub use redis_url::RedisUrl;
 pub use setting::{Setting, example};
 pub use source::{ConfigError, Loaded, Sources};
 pub use value::{HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role};
@@ -82,10 +84,20 @@ settings! {
     /// Time over which clients are sent away when it stops.
     drain as "drain_seconds": Duration = Duration::from_secs(30);
 
+    /// Redis, where limits, presence, pages of timelines and news are shared: redis://, redis-cluster:// or
+    /// redis-sentinel://, with rediss… over TLS. Without it they are this node's own.
+    redis_url: Option<RedisUrl> = None, such as "\"redis://roost:password@127.0.0.1:6379\"";
+    /// Certificates (PEM) of who vouches for Redis over TLS; without it, those that the system trusts.
+    redis_ca: Option<PathBuf> = None, such as "\"/etc/roost/redis-ca.pem\"";
+
     /// Where every change is sent as a CloudEvent by HTTP POST.
     events_url: Option<HttpUrl> = None, such as "\"http://127.0.0.1:9000/events\"";
     /// Key that signs what is sent there (HMAC-SHA256).
     events_secret: Option<Secret> = None, such as "\"a shared secret\"";
+    /// Key of a stream in Redis to which every change is added as a CloudEvent.
+    events_stream: Option<String> = None, such as "\"roost:events\"";
+    /// About how many events that stream keeps; the oldest go.
+    events_stream_length: usize = 100_000;
 
     /// What is logged: error, warn, info, debug or trace, or a filter such as "info,roost=debug".
     log: LogFilter = LogFilter::default();
@@ -146,6 +158,9 @@ impl Config {
         needs("tls_cert", self.tls_cert.is_some(), "tls_key", self.tls_key.is_some())?;
         needs("tls_key", self.tls_key.is_some(), "tls_cert", self.tls_cert.is_some())?;
         needs("events_secret", self.events_secret.is_some(), "events_url", self.events_url.is_some())?;
+        needs("redis_ca", self.redis_ca.is_some(), "redis_url", self.redis_url.is_some())?;
+        needs("events_stream", self.events_stream.is_some(), "redis_url", self.redis_url.is_some())?;
+        at_least("events_stream_length", self.events_stream_length >= 1, "1")?;
         needs("scylla_user", self.scylla_user.is_some(), "scylla_password", self.scylla_password.is_some())?;
         needs("scylla_password", self.scylla_password.is_some(), "scylla_user", self.scylla_user.is_some())?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {

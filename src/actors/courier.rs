@@ -2,12 +2,12 @@
 //!
 //! One a node, supervised by the `Node`, which starts it anew when it ends; it keeps nothing of its own.
 //! Entries that no relay was handed are brought again, first after 0.7 s, by their authors, until they
-//! arrive; deliveries that are done are marked so in groups; events are sent to their sink, tried three
+//! arrive; deliveries that are done are marked so in groups; events are sent where they are wanted, tried three
 //! times and then buried. Its mailbox holds one tick, the next being set when one is done.
 
 use super::authors::Authors;
 use super::watermark::Watermark;
-use crate::events::sink::Sink;
+use crate::events::outlets::Outlets;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{EventJob, Jobs, StorageError};
 use crate::telemetry::metric;
@@ -48,7 +48,7 @@ pub struct CourierArguments {
     /// What is on its way.
     pub watermark: Arc<Watermark>,
     /// Where events go, if anywhere.
-    pub sink: Option<Arc<Sink>>,
+    pub outlets: Option<Arc<Outlets>>,
 }
 
 /// What the courier knows.
@@ -113,13 +113,13 @@ impl CourierState {
 
     /// Starts the next round of sending, if the one before is over.
     fn send_events(&mut self) {
-        let Some(sink) = &self.arguments.sink else { return };
+        let Some(outlets) = &self.arguments.outlets else { return };
         if self.sending.as_ref().is_some_and(|sending| !sending.is_finished()) {
             return;
         }
-        let (jobs, sink) = (self.arguments.jobs.clone(), sink.clone());
+        let (jobs, outlets) = (self.arguments.jobs.clone(), outlets.clone());
         self.sending = Some(tokio::spawn(async move {
-            if let Err(error) = send_due(&*jobs, &sink).await {
+            if let Err(error) = send_due(&*jobs, &outlets).await {
                 tracing::warn!(%error, "events wait: {error}");
             }
         }));
@@ -127,19 +127,19 @@ impl CourierState {
 }
 
 /// Sends what is due, until nothing is.
-async fn send_due(jobs: &dyn Jobs, sink: &Sink) -> Result<(), StorageError> {
+async fn send_due(jobs: &dyn Jobs, outlets: &Outlets) -> Result<(), StorageError> {
     loop {
         let due = jobs.due_events(Timestamp::now(), SENDING).await?;
         if due.is_empty() {
             return Ok(());
         }
         let mut sending: FuturesUnordered<_> =
-            due.into_iter().map(|job| async move { (sink.send(&job.event).await, job) }).collect();
+            due.into_iter().map(|job| async move { (outlets.send(job.id, &job.event).await, job) }).collect();
         let mut sent = Vec::new();
         while let Some((outcome, job)) = sending.next().await {
             match outcome {
                 Ok(()) => sent.push(job.id),
-                Err(error) => failed(jobs, &job, &error.to_string()).await?,
+                Err(error) => failed(jobs, outlets, &job, &error).await?,
             }
         }
         metrics::counter!(metric::EVENTS_SENT, "outcome" => "accepted").increment(sent.len() as u64);
@@ -147,12 +147,13 @@ async fn send_due(jobs: &dyn Jobs, sink: &Sink) -> Result<(), StorageError> {
     }
 }
 
-async fn failed(jobs: &dyn Jobs, job: &EventJob, error: &str) -> Result<(), StorageError> {
+async fn failed(jobs: &dyn Jobs, outlets: &Outlets, job: &EventJob, error: &str) -> Result<(), StorageError> {
     let tries = job.attempts + 1;
     let outcome = if tries >= TRIES { "buried" } else { "failed" };
     metrics::counter!(metric::EVENTS_SENT, "outcome" => outcome).increment(1);
     if tries >= TRIES {
         tracing::warn!(job = job.id, error, "event {} is a dead letter: {error}", job.id);
+        outlets.forget(job.id);
         return jobs.bury(job.id, error.to_owned(), Timestamp::now()).await;
     }
     let wait = BACKOFF[(tries - 1) as usize];

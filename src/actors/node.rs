@@ -12,7 +12,7 @@ use super::relays::Relays;
 use super::roster::Roster;
 use super::turns::Turns;
 use super::watermark::Watermark;
-use crate::events::sink::Sink;
+use crate::events::outlets::Outlets;
 use crate::model::close::Close;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
@@ -46,7 +46,7 @@ pub struct NodeArguments {
     /// What is on its way; the store's writer has it too.
     pub watermark: Arc<Watermark>,
     /// Where events go, if anywhere.
-    pub sink: Option<Arc<Sink>>,
+    pub outlets: Option<Arc<Outlets>>,
     /// Where tests listen.
     pub instants: Instants,
 }
@@ -257,8 +257,8 @@ impl Actor for Node {
 
 impl Family {
     async fn start_courier(&self, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-        let NodeArguments { jobs, watermark, sink, .. } = self.arguments.clone();
-        let arguments = CourierArguments { jobs, authors: self.authors.clone(), watermark, sink };
+        let NodeArguments { jobs, watermark, outlets, .. } = self.arguments.clone();
+        let arguments = CourierArguments { jobs, authors: self.authors.clone(), watermark, outlets };
         let (actor, _) = Actor::spawn_linked(None, Courier, arguments, supervisor).await?;
         Ok(actor.get_cell())
     }

@@ -22,7 +22,7 @@ use crate::model::id::{ConnectionId, UserId};
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
-use crate::storage::volatile::Revocations;
+use crate::storage::volatile::{Presence, Present, Revocations};
 use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::future::Future;
@@ -33,6 +33,9 @@ use tokio::sync::Semaphore;
 
 /// Frames that were not understood, in a row, after which a connection closes.
 const BAD_FRAMES: u32 = 10;
+
+/// Pings that follow each other faster say nothing new.
+const BETWEEN_PRESENT: Duration = Duration::from_secs(1);
 
 /// Checks a newer token; answers whose it is, or in words for its client why it is refused.
 pub type Authenticate =
@@ -54,6 +57,8 @@ pub struct SessionWorld {
     pub turns: Arc<Turns>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
+    /// Who others see connected.
+    pub presence: Arc<dyn Presence>,
     /// Which logins were ended.
     pub revocations: Arc<dyn Revocations>,
     /// Checks newer tokens.
@@ -76,6 +81,8 @@ pub enum SessionMsg {
     Begin,
     /// The client sent a frame; answered with when the connection's token now expires.
     Heard(Result<ClientFrame, FrameError>, RpcReplyPort<Timestamp>),
+    /// The client sent a ping of the protocol; answered likewise.
+    Pinged(RpcReplyPort<Timestamp>),
 }
 
 /// The actor.
@@ -106,6 +113,8 @@ pub struct SessionState {
     /// Until it has begun.
     beginning: Option<Box<(Option<Cursor>, Start)>>,
     bad_frames: u32,
+    /// When it was last said that it is there.
+    present_at: Timestamp,
 }
 
 impl Actor for Session {
@@ -122,7 +131,9 @@ impl Actor for Session {
         world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
         myself.send_message(SessionMsg::Begin)?;
         let beginning = Some(Box::new((cursor, start)));
-        let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0 };
+        let present_at = Timestamp::now();
+        let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0, present_at };
+        state.world.presence.put(Present { connection, user: state.caller.user });
         state.close_if_ended();
         Ok(state)
     }
@@ -145,6 +156,10 @@ impl Actor for Session {
             }
             SessionMsg::Heard(frame, reply) => {
                 Box::pin(state.heard(frame)).await;
+                let _ = reply.send(state.caller.expires_at);
+            }
+            SessionMsg::Pinged(reply) => {
+                state.pinged();
                 let _ = reply.send(state.caller.expires_at);
             }
         }
@@ -259,6 +274,7 @@ impl SessionState {
         match frame {
             Ok(ClientFrame::Ping) => {
                 self.bad_frames = 0;
+                self.pinged();
                 self.outbox.say(ServerFrame::Pong {}.encode(None));
             }
             Ok(ClientFrame::Auth(token)) => {
@@ -272,6 +288,16 @@ impl SessionState {
                     self.outbox.close(Close::BadFrames);
                 }
             }
+        }
+    }
+
+    /// The client says that it is there.
+    fn pinged(&mut self) {
+        let now = Timestamp::now();
+        if now >= self.present_at.after(BETWEEN_PRESENT) {
+            self.present_at = now;
+            let (connection, user) = (self.connection, self.caller.user);
+            self.world.presence.put(Present { connection, user });
         }
     }
 
@@ -306,6 +332,7 @@ impl Drop for SessionState {
     fn drop(&mut self) {
         // Does nothing where the connection is closing for another reason.
         self.outbox.close(Close::Internal);
+        self.world.presence.remove(self.connection);
         self.world.roster.leave(self.caller.user, self.connection);
         self.world.relays.leave(self.connection);
     }

@@ -99,18 +99,23 @@ fn a_wrong_value_is_refused_in_one_line_that_names_it() {
         ("ROOST_TLS_KEY", "k.pem", "needs tls_cert as well"),
         ("ROOST_EVENTS_SECRET", "s", "needs events_url as well"),
         ("ROOST_OUTBOX_BYTES", "100", "must be at least 16384"),
+        ("ROOST_REDIS_CA", "ca.pem", "needs redis_url as well"),
+        ("ROOST_EVENTS_STREAM", "roost:events", "needs redis_url as well"),
+        ("ROOST_EVENTS_STREAM_LENGTH", "0", "must be at least 1"),
     ] {
         assert_eq!(refusal(&variables(&[(name, value)])), format!("{name}: {told}"));
     }
     for (name, value) in [
         ("ROOST_TRUSTED_PROXIES", "10.0.0.0/8,nonsense"),
         ("ROOST_ALLOWED_ORIGINS", "*"),
+        ("ROOST_REDIS_URL", "redis//:hunter2@somewhere"),
         ("ROOST_ALLOWED_ORIGINS", "https://a.example/path"),
         ("ROOST_JWT_ISSUERS", "{}"),
         ("ROOST_JWT_ISSUERS", r#"[{"issuer":"i"}]"#),
     ] {
         let line = refusal(&variables(&[(name, value)]));
         assert!(line.starts_with(&format!("{name}: ")) && !line.contains('\n'), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
     }
 }
 
@@ -126,7 +131,7 @@ fn the_file_is_refused_by_line_and_name() {
             "heartbeat_second = 3",
             "there is no setting \"heartbeat_second\" (did you mean \"heartbeat_seconds\"?)",
         ),
-        ("redis = \"x\"", "there is no setting \"redis\""),
+        ("cassandra = \"x\"", "there is no setting \"cassandra\""),
         ("tls_cert = \"c.pem\"", "tls_cert: needs tls_key as well"),
         ("trusted_proxies = \"10.0.0.0/8\"", "trusted_proxies: \"10.0.0.0/8\" is not a list"),
     ] {

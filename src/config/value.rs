@@ -1,6 +1,7 @@
 //! The types of settings: how each is read from text (a variable, a flag) and from TOML (the file), and
 //! how it says that it cannot be read.
 
+use super::redis_url::RedisUrl;
 use crate::model::secret::Secret;
 use crate::storage::scylla::Replication;
 use ipnet::IpNet;
@@ -264,6 +265,8 @@ pub struct OutsideIssuer {
 trait Text: Sized {
     /// What it is, after "is not".
     const KIND: &'static str;
+    /// Whether a wrong one may be repeated to who wrote it.
+    const SHOWN: bool = true;
     fn parse(text: &str) -> Option<Self>;
     fn text(&self) -> String;
 }
@@ -323,8 +326,27 @@ impl Text for Secret {
     }
 }
 
+/// It may hold a password.
+impl Text for RedisUrl {
+    const KIND: &'static str = "an address such as redis://user:password@host:6379/0, \
+                                redis-cluster://host:7001?node=other:7002 or \
+                                redis-sentinel://host:26379?sentinelServiceName=main";
+    const SHOWN: bool = false;
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn text(&self) -> String {
+        self.secret().to_string()
+    }
+}
+
 fn read_text<T: Text>(text: &str) -> Result<T, String> {
-    T::parse(text).ok_or_else(|| format!("{text:?} is not {}", T::KIND))
+    T::parse(text).ok_or_else(|| match T::SHOWN {
+        true => format!("{text:?} is not {}", T::KIND),
+        false => format!("is not {}", T::KIND),
+    })
 }
 
 fn read_one<T: Text>(given: &Given<'_>) -> Result<T, String> {
@@ -448,7 +470,7 @@ impl Value for Limit {
 
 impl Value for usize {
     fn read(given: &Given<'_>) -> Result<Self, String> {
-        read_number(given, "a whole number of bytes")
+        read_number(given, "a whole number")
     }
 
     fn show(&self) -> Option<String> {

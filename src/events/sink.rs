@@ -2,12 +2,15 @@
 //! any 2xx accepts. With a secret each is signed by the Standard Webhooks scheme: `webhook-id`,
 //! `webhook-timestamp` and `webhook-signature: v1,<base64 HMAC-SHA256 of "id.timestamp.body">`.
 
+use super::Outlet;
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// How long a sink may take.
@@ -49,7 +52,7 @@ impl Sink {
     ///
     /// # Errors
     /// What came instead of a 2xx.
-    pub async fn send(&self, event: &str) -> Result<(), SinkError> {
+    pub async fn post(&self, event: &str) -> Result<(), SinkError> {
         let mut request = self
             .client
             .post(self.url.clone())
@@ -67,6 +70,12 @@ impl Sink {
         let status =
             answer.map_err(|error| SinkError::Unreachable(error.without_url().to_string()))?.status();
         if status.is_success() { Ok(()) } else { Err(SinkError::Refused(status.as_u16())) }
+    }
+}
+
+impl Outlet for Sink {
+    fn send<'a>(&'a self, event: &'a str) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move { self.post(event).await.map_err(|error| error.to_string()) })
     }
 }
 

@@ -71,6 +71,15 @@ id!(
     EventId
 );
 
+impl ConnectionId {
+    /// When it was made, which its first 48 bits say.
+    #[must_use]
+    pub fn made_at(self) -> super::timestamp::Timestamp {
+        let millis = self.0.as_bytes()[..6].iter().fold(0, |sum, byte| (sum << 8) | i64::from(*byte));
+        super::timestamp::Timestamp::from_millis(millis)
+    }
+}
+
 impl PostId {
     /// An id for the next post of an author whose newest is `newest`: version 7 of `now`, and at
     /// least one millisecond later than the newest, whatever the clock says.
@@ -92,8 +101,14 @@ impl PostId {
 
 #[cfg(test)]
 mod tests {
-    use super::PostId;
+    use super::{ConnectionId, PostId};
     use crate::model::timestamp::Timestamp;
+
+    #[test]
+    fn an_id_of_a_connection_says_when_it_was_made() {
+        let (before, made, after) = (Timestamp::now(), ConnectionId::make().made_at(), Timestamp::now());
+        assert!((before..=after).contains(&made), "{before} {made} {after}");
+    }
 
     #[test]
     fn ids_of_an_author_grow_though_the_clock_steps_back() {

@@ -73,15 +73,17 @@ impl Account {
         Self { parts: Arc::new(parts), outside_users: Cache::new(OUTSIDE_USERS) }
     }
 
-    /// Learns from the store which logins were ended before this process began; to be awaited before
-    /// the first request is taken.
+    /// Learns from the store which logins were ended where this process could not hear of it: before it
+    /// began, to be awaited before the first request is taken, or while other nodes could not reach it.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn recall_ended_logins(&self) -> Result<(), ServiceError> {
         let now = Timestamp::now();
         for login in self.parts.store.revoked_logins(now).await? {
-            self.parts.revocations.revoke(login, self.parts.last_expiry(now));
+            if self.parts.revocations.learn(login, self.parts.last_expiry(now)) {
+                self.parts.live.end_login(login);
+            }
         }
         Ok(())
     }
@@ -151,7 +153,7 @@ impl Account {
                 Refresh::Rotated { login, user } => parts.tokens(user, login, text, now),
                 Refresh::Reused { login } => {
                     tracing::warn!(%login, "a spent refresh token was used again: its login is ended");
-                    parts.forget_login(login, parts.last_expiry(now));
+                    parts.forget_login(login, parts.last_expiry(now)).await;
                     Err(ServiceError::Unauthorized(REFRESH_REFUSED))
                 }
                 Refresh::Refused => Err(ServiceError::Unauthorized(REFRESH_REFUSED)),
@@ -171,7 +173,7 @@ impl Account {
         let expires_at = caller.expires_at.max(parts.last_expiry(Timestamp::now()));
         to_the_end(async move {
             parts.store.revoke_login(login, expires_at).await?;
-            parts.forget_login(login, expires_at);
+            parts.forget_login(login, expires_at).await;
             Ok(())
         })
         .await
@@ -237,7 +239,7 @@ impl Account {
         to_the_end(async move {
             match parts.store.rename(id, name, Timestamp::now()).await? {
                 Renaming::Done(user) => {
-                    parts.timelines.forget(id);
+                    parts.timelines.forget(id).await;
                     Ok(user)
                 }
                 Renaming::Missing => Err(NO_USER),
@@ -301,9 +303,11 @@ impl AccountParts {
     }
 
     /// What follows the store's row when a login ends.
-    fn forget_login(&self, login: LoginId, expires_at: Timestamp) {
-        self.revocations.revoke(login, expires_at);
+    async fn forget_login(&self, login: LoginId, expires_at: Timestamp) {
+        let told = self.revocations.revoke(login, expires_at);
+        // Its sockets here do not wait until the others know.
         self.live.end_login(login);
+        told.await;
     }
 
     /// When the last token that we made until `now` is over.

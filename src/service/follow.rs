@@ -113,7 +113,7 @@ impl Parts {
         match self.graph.follow(follow, most).await? {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
-                self.cache.forget(follow.follower);
+                self.cache.forget(follow.follower).await;
                 if let Some(expected) = expected {
                     // A relay that is gone has every session begin anew, and those read the follow.
                     let _ = expected.settle(since).await;
@@ -135,7 +135,7 @@ impl Parts {
         let _turn = self.turns.of(follower).await;
         let ended = self.graph.unfollow(follower, followee, Timestamp::now()).await?;
         ended.ok_or(ServiceError::NotFound("the user is not followed"))?;
-        self.cache.forget(follower);
+        self.cache.forget(follower).await;
         // As for a follow: who begins anew reads the store.
         let _ = self.relays.unfollow(followee, self.roster.connections(follower)).await;
         Ok(())

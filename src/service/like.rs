@@ -29,7 +29,7 @@ impl Likes {
     pub async fn like(&self, caller: &Caller, post: PostId) -> Result<Like, ServiceError> {
         let like = Like { id: LikeId::make(), user: caller.user, post, created_at: Timestamp::now() };
         let liking = self.posts.like(like).await?;
-        self.cache.forget(caller.user);
+        self.cache.forget(caller.user).await;
         match liking {
             Liking::Done => Ok(like),
             Liking::Already => {
@@ -45,7 +45,7 @@ impl Likes {
     /// `NotFound` where there was none, `Unavailable`.
     pub async fn unlike(&self, caller: &Caller, post: PostId) -> Result<(), ServiceError> {
         let was_liked = self.posts.unlike(caller.user, post, Timestamp::now()).await?;
-        self.cache.forget(caller.user);
+        self.cache.forget(caller.user).await;
         if was_liked { Ok(()) } else { Err(ServiceError::NotFound("the post is not liked")) }
     }
 }

@@ -67,7 +67,7 @@ impl Publish {
     pub async fn delete(&self, caller: &Caller, id: PostId) -> Result<(), ServiceError> {
         match self.0.authors.delete(caller.user, id).await? {
             Deletion::Done(_) => {
-                self.0.cache.forget(caller.user);
+                self.0.cache.forget(caller.user).await;
                 Ok(())
             }
             Deletion::Missing => Err(NO_POST),
@@ -139,7 +139,7 @@ impl Parts {
         let body = key.as_ref().map(|key| key.body);
         match self.authors.publish(user, content, key).await? {
             Appended::Stored(entry) => {
-                self.cache.forget(user);
+                self.cache.forget(user).await;
                 match entry.change {
                     EntryChange::Posted { post, .. } => Ok(post),
                     EntryChange::Deleted { .. } => {

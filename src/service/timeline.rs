@@ -5,11 +5,13 @@
 
 use super::ServiceError;
 use crate::model::cursor::{PageCursor, Seq};
+use crate::model::id::UserId;
 use crate::model::post::PostView;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
-use crate::storage::volatile::{CachedPage, TimelineCache};
+use crate::storage::volatile::{CachedPage, Read, Recalled, TimelineCache};
 use crate::storage::{Place, TIMELINE_ENTRIES, TimelineFrom, Timelines};
+use futures_util::future::try_join;
 use std::sync::Arc;
 
 /// What can be read.
@@ -91,37 +93,53 @@ impl Timeline {
             Some(last) if more => Some(PageCursor { before: last.seq.0, shown: (shown + list.len()) as u64 }),
             _ => None,
         };
+<<<<<<< HEAD
         let (posts, cached_at) = self.posts(caller, list).await?;
+=======
+        let Shown { total, posts, cached_at } = self.shown(caller.user, list).await?;
+>>>>>>> main
         Ok(TimelinePage { posts, total, next, cached_at })
     }
 
-    async fn posts(
-        &self,
-        caller: &Caller,
-        list: Vec<Place>,
-    ) -> Result<(Arc<Vec<PostView>>, Option<Timestamp>), ServiceError> {
-        if list.is_empty() {
-            return Ok((Arc::default(), None));
-        }
-        if let Some(CachedPage { posts, cached_at }) = self.cache.page(caller.user, &list) {
-            return Ok((posts, Some(cached_at)));
-        }
+    /// The posts of a list and the count, of the cache where it has them.
+    async fn shown(&self, user: UserId, list: Vec<Place>) -> Result<Shown, ServiceError> {
+        let Recalled { total, page, reading } = self.cache.recall(user, list.clone()).await;
         let read_at = Timestamp::now();
-        let posts = Arc::new(self.timelines.show(caller.user, list.clone()).await?);
-        // One that was deleted between the two reads makes a page that is good for no list.
-        if posts.len() == list.len() {
-            self.cache.keep_page(caller.user, &list, CachedPage { posts: posts.clone(), cached_at: read_at });
+        let total_read = async {
+            match total {
+                Some(total) => Ok(total),
+                None => self.timelines.total(user).await,
+            }
+        };
+        let posts_read = async {
+            match &page {
+                Some(page) => Ok(page.posts.clone()),
+                None if list.is_empty() => Ok(Arc::default()),
+                None => self.timelines.show(user, list.clone()).await.map(Arc::new),
+            }
+        };
+        let (now_total, posts) = try_join(total_read, posts_read).await?;
+        let cached_at = page.as_ref().map(|page| page.cached_at);
+        // A post that was deleted between the two reads makes a page that is good for no list.
+        let is_whole = !list.is_empty() && posts.len() == list.len();
+        let read = Read {
+            total: total.is_none().then_some(now_total),
+            page: (page.is_none() && is_whole)
+                .then(|| (list, CachedPage { posts: posts.clone(), cached_at: read_at })),
+        };
+        if let Some(reading) = reading
+            && (read.total.is_some() || read.page.is_some())
+        {
+            // Begun, and not waited for: nobody's answer hangs on it.
+            drop(self.cache.keep(user, reading, read));
         }
-        Ok((posts, None))
+        Ok(Shown { total: now_total, posts, cached_at })
     }
+}
 
-    async fn total(&self, caller: &Caller) -> Result<u64, ServiceError> {
-        if let Some(total) = self.cache.total(caller.user) {
-            return Ok(total);
-        }
-        let read_at = Timestamp::now();
-        let total = self.timelines.total(caller.user).await?;
-        self.cache.keep_total(caller.user, total, read_at);
-        Ok(total)
-    }
+/// What a part shows.
+struct Shown {
+    total: u64,
+    posts: Arc<Vec<PostView>>,
+    cached_at: Option<Timestamp>,
 }

@@ -21,9 +21,9 @@ fn root() -> &'static Path {
 }
 
 fn services() -> HashMap<String, Value> {
-    let text = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
-    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).unwrap();
-    serde_yaml_ng::from_value(file["services"].clone()).unwrap()
+    let text = fs::read_to_string(root().join("docker-compose.yml")).expect("the file");
+    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).expect("it is YAML");
+    serde_yaml_ng::from_value(file["services"].clone()).expect("services by name")
 }
 
 fn service(name: &str) -> Value {
@@ -125,7 +125,8 @@ fn every_variable_of_roost_is_a_setting() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roost_runs_by_its_command_line_and_environment_and_its_healthcheck_agrees() {
-    let (Some(redis), Some(nodes)) = (redis_url(), cql_nodes()) else { return };
+    let Some(redis) = redis_url() else { return };
+    let Some(nodes) = cql_nodes() else { return };
     let roost = service("roost");
     let command = words(&roost["command"]);
     let mut server = RealServer::bare(&command.iter().map(String::as_str).collect::<Vec<_>>());

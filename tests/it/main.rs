@@ -14,6 +14,7 @@ mod limits;
 mod live;
 mod origins;
 mod posts;
+mod redis;
 mod running;
 mod social;
 mod storage;

@@ -13,7 +13,7 @@ use crate::model::timestamp::Timestamp;
 use crate::telemetry::metric;
 use futures_util::StreamExt;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorRef, RpcReplyPort};
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -168,19 +168,20 @@ impl Socket {
             return None;
         }
         match message {
-            Message::Text(text) => self.hear(ClientFrame::parse(&text)),
-            Message::Binary(_) => self.hear(Err(FrameError::Binary)),
+            Message::Text(text) => self.hear(|reply| SessionMsg::Heard(ClientFrame::parse(&text), reply)),
+            Message::Binary(_) => self.hear(|reply| SessionMsg::Heard(Err(FrameError::Binary), reply)),
             Message::Pong(_) => self.pulse.answered(),
             Message::Close(_) => self.outbox.close(Close::Normal),
-            // Pings are answered by the library.
-            Message::Ping(_) | Message::Frame(_) => {}
+            // Answered by the library; what it means is the session's.
+            Message::Ping(_) => self.hear(SessionMsg::Pinged),
+            Message::Frame(_) => {}
         }
         None
     }
 
-    fn hear(&mut self, frame: Result<ClientFrame, FrameError>) {
+    fn hear(&mut self, said: impl FnOnce(RpcReplyPort<Timestamp>) -> SessionMsg) {
         let (reply, answer) = ractor::concurrency::oneshot();
-        let sent = self.session.send_message(SessionMsg::Heard(frame, reply.into()));
+        let sent = self.session.send_message(said(reply.into()));
         self.answer = Some(Box::pin(async move {
             sent.ok()?;
             answer.await.ok()

@@ -11,7 +11,7 @@ use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::{Caller, Email, Profile, User, Username};
 use crate::service::ServiceError;
-use crate::storage::volatile::{CachedPage, Revocations, TimelineCache};
+use crate::storage::volatile::{Asked, Read, Reading, Recalled, Revocations, TimelineCache};
 use crate::storage::{
     Accounts, NewRefresh, NewUser, Pending, Place, Refresh, Registration, Renaming, StorageError, TokenHash,
 };
@@ -21,6 +21,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use std::collections::HashSet;
+use std::future::ready;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -110,12 +111,17 @@ fn answer<T: Send + 'static>(value: T) -> Pending<T> {
 struct Ended(Mutex<HashSet<LoginId>>);
 
 impl Revocations for Ended {
-    fn revoke(&self, login: LoginId, expires_at: Timestamp) {
+    fn revoke(&self, login: LoginId, expires_at: Timestamp) -> Asked<()> {
+        self.learn(login, expires_at);
+        Box::pin(ready(()))
+    }
+
+    fn learn(&self, login: LoginId, expires_at: Timestamp) -> bool {
         assert!(
             expires_at >= Timestamp::now().after(Duration::from_secs(29 * 24 * 3600)),
             "forgotten too early"
         );
-        self.0.lock().unwrap().insert(login);
+        self.0.lock().unwrap().insert(login)
     }
 
     fn is_revoked(&self, login: LoginId) -> bool {
@@ -127,20 +133,17 @@ impl Revocations for Ended {
 struct Forgotten(AtomicUsize);
 
 impl TimelineCache for Forgotten {
-    fn page(&self, _: UserId, _: &[Place]) -> Option<CachedPage> {
-        None
+    fn recall(&self, _: UserId, _: Vec<Place>) -> Asked<Recalled> {
+        Box::pin(ready(Recalled::default()))
     }
 
-    fn keep_page(&self, _: UserId, _: &[Place], _: CachedPage) {}
-
-    fn total(&self, _: UserId) -> Option<u64> {
-        None
+    fn keep(&self, _: UserId, _: Reading, _: Read) -> Asked<()> {
+        Box::pin(ready(()))
     }
 
-    fn keep_total(&self, _: UserId, _: u64, _: Timestamp) {}
-
-    fn forget(&self, _: UserId) {
+    fn forget(&self, _: UserId) -> Asked<()> {
         self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(ready(()))
     }
 }
 

@@ -34,6 +34,23 @@ pub struct Rates {
     pub registrations_per_hour: Option<NonZeroU32>,
 }
 
+impl Rates {
+    /// The bucket of one of those counted: its size, and how fast it fills; none where there is no limit.
+    #[must_use]
+    pub fn quota(&self, what: Counted) -> Option<Quota> {
+        match what {
+            Counted::Request(_) => self.requests_per_second.map(|rate| {
+                let burst = self.request_burst.unwrap_or(rate);
+                Quota::per_second(rate).allow_burst(burst)
+            }),
+            Counted::Post(_) => self.posts_per_minute.map(Quota::per_minute),
+            Counted::AddressRequest(_) => self.address_requests_per_second.map(Quota::per_second),
+            Counted::Login(_) => self.logins_per_minute.map(Quota::per_minute),
+            Counted::Registration(_) => self.registrations_per_hour.map(Quota::per_hour),
+        }
+    }
+}
+
 /// A bucket for each of those counted.
 pub struct Buckets<C: Clock = DefaultClock> {
     requests: Option<Keyed<UserId, C>>,
@@ -53,20 +70,20 @@ impl Buckets {
 
 impl<C: Clock + Clone> Buckets<C> {
     fn by_clock(rates: Rates, clock: C) -> Self {
-        let requests = rates.requests_per_second.map(|rate| {
-            let burst = rates.request_burst.unwrap_or(rate);
-            Quota::per_second(rate).allow_burst(burst)
-        });
+        // Whose bucket it is does not change its size.
+        let (user, address) = (UserId(uuid::Uuid::nil()), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let quota = |what| rates.quota(what);
         Self {
-            requests: keyed(requests, &clock),
-            posts: keyed(rates.posts_per_minute.map(Quota::per_minute), &clock),
-            address_requests: keyed(rates.address_requests_per_second.map(Quota::per_second), &clock),
-            logins: keyed(rates.logins_per_minute.map(Quota::per_minute), &clock),
-            registrations: keyed(rates.registrations_per_hour.map(Quota::per_hour), &clock),
+            requests: keyed(quota(Counted::Request(user)), &clock),
+            posts: keyed(quota(Counted::Post(user)), &clock),
+            address_requests: keyed(quota(Counted::AddressRequest(address)), &clock),
+            logins: keyed(quota(Counted::Login(address)), &clock),
+            registrations: keyed(quota(Counted::Registration(address)), &clock),
         }
     }
 
-    fn try_take(&self, what: Counted) -> Result<(), Duration> {
+    /// Takes one token, or answers how long it is until there is one.
+    pub(in crate::storage) fn try_take(&self, what: Counted) -> Result<(), Duration> {
         match what {
             Counted::Request(user) => take_from(self.requests.as_ref(), &user),
             Counted::Post(user) => take_from(self.posts.as_ref(), &user),
@@ -87,7 +104,7 @@ where
 }
 
 /// Who has many addresses, as everybody on IPv6 has, is one /64 all the same.
-fn network(address: IpAddr) -> IpAddr {
+pub(in crate::storage) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let prefix = u128::from(address) & !u128::from(u64::MAX);

@@ -5,8 +5,9 @@
 
 use crate::model::id::LoginId;
 use crate::model::timestamp::Timestamp;
-use crate::storage::volatile::Revocations;
+use crate::storage::volatile::{Asked, Revocations};
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::{PoisonError, RwLock};
 
 /// Entries below which it is not worth looking for what has expired.
@@ -27,30 +28,28 @@ struct Ended {
 }
 
 impl RevokedLogins {
-    /// Starts with what the store knows, each until `expires_at` at the latest.
-    #[must_use]
-    pub fn starting_with(logins: &[LoginId], expires_at: Timestamp) -> Self {
-        let ended = Self::default();
-        for login in logins {
-            ended.revoke(*login, expires_at);
-        }
-        ended
-    }
-
-    fn revoke_at(&self, login: LoginId, expires_at: Timestamp, now: Timestamp) {
+    /// Answers whether that was new.
+    fn revoke_at(&self, login: LoginId, expires_at: Timestamp, now: Timestamp) -> bool {
         let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
-        let until = ended.until.entry(login).or_insert(expires_at);
-        *until = (*until).max(expires_at);
+        let former = ended.until.get(&login).copied();
+        ended.until.insert(login, former.map_or(expires_at, |former| former.max(expires_at)));
         if ended.until.len() >= ended.sweep_at.max(FEW) {
             ended.until.retain(|_, until| *until > now);
             ended.sweep_at = ended.until.len() * 2;
         }
+        former.is_none()
     }
 }
 
 impl Revocations for RevokedLogins {
-    fn revoke(&self, login: LoginId, expires_at: Timestamp) {
-        self.revoke_at(login, expires_at, Timestamp::now());
+    fn revoke(&self, login: LoginId, expires_at: Timestamp) -> Asked<()> {
+        self.learn(login, expires_at);
+        // There is no other node.
+        Box::pin(ready(()))
+    }
+
+    fn learn(&self, login: LoginId, expires_at: Timestamp) -> bool {
+        self.revoke_at(login, expires_at, Timestamp::now())
     }
 
     fn is_revoked(&self, login: LoginId) -> bool {
@@ -64,16 +63,6 @@ mod tests {
     use crate::model::id::LoginId;
     use crate::model::timestamp::Timestamp;
     use crate::storage::volatile::Revocations;
-    use std::time::Duration;
-
-    #[test]
-    fn an_ended_login_is_known_and_no_other() {
-        let (ended, other) = (LoginId::make(), LoginId::make());
-        let logins = RevokedLogins::default();
-        logins.revoke(ended, Timestamp::now().after(Duration::from_secs(60)));
-        assert!(logins.is_revoked(ended));
-        assert!(!logins.is_revoked(other));
-    }
 
     #[test]
     fn what_has_expired_is_forgotten_and_nothing_else_is() {

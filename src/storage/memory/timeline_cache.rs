@@ -4,37 +4,35 @@
 //! forgotten is not kept: the user has changed something since, and must see it.
 
 use crate::model::id::UserId;
-use crate::model::timestamp::Timestamp;
 use crate::storage::Place;
-use crate::storage::volatile::{CachedPage, TimelineCache};
+use crate::storage::volatile::{Asked, CachedPage, PAGE_AGE, PAGES, Read, Reading, Recalled, TimelineCache};
 use moka::sync::Cache;
 use std::array::from_fn;
+use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a page may be shown.
-const AGE: Duration = Duration::from_secs(60);
 /// Memory for all pages together.
 const BYTES: u64 = 64 << 20;
-/// Pages kept of one user.
-const PAGES: usize = 4;
-/// Users share so many marks of when they were forgotten: sharing one costs a page, never a truth.
-const MARKS: usize = 4096;
+/// Users share so many counts of how often they were forgotten: sharing one costs a page, never a truth.
+const EPOCHS: usize = 4096;
 
 /// Kept pages and totals.
 pub struct KeptPages {
     users: Cache<UserId, Arc<Kept>>,
     age: Duration,
-    forgotten: Box<[AtomicI64; MARKS]>,
+    epochs: Box<[AtomicU64; EPOCHS]>,
     hashing: RandomState,
+    /// The zero of its clock.
+    start: Instant,
 }
 
-/// What is kept of a user; replaced whole.
+/// What is kept of a user; replaced whole. Times are milliseconds by the cache's clock.
 #[derive(Clone, Default)]
 struct Kept {
-    total: Option<(u64, Instant)>,
+    total: Option<(u64, u64)>,
     pages: Vec<KeptPage>,
 }
 
@@ -42,12 +40,12 @@ struct Kept {
 struct KeptPage {
     list: Box<[Place]>,
     page: CachedPage,
-    kept_at: Instant,
+    began: u64,
 }
 
 impl Default for KeptPages {
     fn default() -> Self {
-        Self::new(AGE)
+        Self::new(PAGE_AGE)
     }
 }
 
@@ -64,77 +62,87 @@ impl KeptPages {
         Self {
             users,
             age,
-            forgotten: Box::new(from_fn(|_| AtomicI64::new(i64::MIN))),
+            epochs: Box::new(from_fn(|_| AtomicU64::new(0))),
             hashing: RandomState::new(),
+            start: Instant::now(),
         }
     }
 
-    /// Changes what is kept of a user by something that began to be read at `read_at`.
-    fn keep(&self, user: UserId, read_at: Timestamp, change: impl FnOnce(&mut Kept)) {
-        if self.is_forgotten_since(user, read_at) {
+    fn recall_now(&self, user: UserId, list: &[Place]) -> Recalled {
+        // Before anything is looked at: who forgets meanwhile is noticed when the rest is kept.
+        let epoch = self.epoch(user).load(Ordering::SeqCst);
+        let began = self.now();
+        let reading = Some(Reading { epoch: epoch.into(), began });
+        let Some(kept) = self.users.get(&user) else { return Recalled { reading, ..Recalled::default() } };
+        let total = kept.total.filter(|(_, since)| self.is_fresh(*since, began)).map(|(total, _)| total);
+        let page = kept.pages.iter().find(|kept| *kept.list == *list && self.is_fresh(kept.began, began));
+        Recalled { total, page: page.map(|kept| kept.page.clone()), reading }
+    }
+
+    fn keep_now(&self, user: UserId, reading: Reading, Read { total, page }: Read) {
+        if self.is_forgotten_since(user, reading) {
             return;
         }
         self.users.entry(user).and_upsert_with(|kept| {
             let mut kept = kept.map(|entry| Kept::clone(entry.value())).unwrap_or_default();
-            change(&mut kept);
+            if let Some(total) = total {
+                kept.total = Some((total, reading.began));
+            }
+            if let Some((list, page)) = page {
+                kept.put(KeptPage { list: list.into(), page, began: reading.began });
+            }
             Arc::new(kept)
         });
         // Forgotten between the two: it is not known whether before or after it was kept.
-        if self.is_forgotten_since(user, read_at) {
+        if self.is_forgotten_since(user, reading) {
             self.users.invalidate(&user);
         }
     }
 
-    fn is_forgotten_since(&self, user: UserId, read_at: Timestamp) -> bool {
-        self.mark(user).load(Ordering::SeqCst) >= read_at.millis()
+    fn is_forgotten_since(&self, user: UserId, reading: Reading) -> bool {
+        u128::from(self.epoch(user).load(Ordering::SeqCst)) != reading.epoch
     }
 
-    fn mark(&self, user: UserId) -> &AtomicI64 {
+    fn epoch(&self, user: UserId) -> &AtomicU64 {
         let hash = self.hashing.hash_one(user);
-        &self.forgotten[usize::try_from(hash % MARKS as u64).unwrap_or(0)]
+        &self.epochs[usize::try_from(hash % EPOCHS as u64).unwrap_or(0)]
     }
 
-    fn is_fresh(&self, kept_at: Instant) -> bool {
-        kept_at.elapsed() < self.age
+    fn is_fresh(&self, since: u64, now: u64) -> bool {
+        u128::from(now - since.min(now)) < self.age.as_millis()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
 impl TimelineCache for KeptPages {
-    fn page(&self, user: UserId, list: &[Place]) -> Option<CachedPage> {
-        let kept = self.users.get(&user)?;
-        let found = kept.pages.iter().find(|kept| *kept.list == *list && self.is_fresh(kept.kept_at))?;
-        Some(found.page.clone())
+    fn recall(&self, user: UserId, list: Vec<Place>) -> Asked<Recalled> {
+        Box::pin(ready(self.recall_now(user, &list)))
     }
 
-    fn keep_page(&self, user: UserId, list: &[Place], page: CachedPage) {
-        let read_at = page.cached_at;
-        let page = KeptPage { list: list.into(), page, kept_at: Instant::now() };
-        self.keep(user, read_at, |kept| {
-            kept.pages.retain(|other| other.list != page.list);
-            if kept.pages.len() == PAGES {
-                kept.pages.remove(0);
-            }
-            kept.pages.push(page);
-        });
+    fn keep(&self, user: UserId, reading: Reading, read: Read) -> Asked<()> {
+        self.keep_now(user, reading, read);
+        Box::pin(ready(()))
     }
 
-    fn total(&self, user: UserId) -> Option<u64> {
-        let (total, kept_at) = self.users.get(&user)?.total?;
-        self.is_fresh(kept_at).then_some(total)
-    }
-
-    fn keep_total(&self, user: UserId, total: u64, read_at: Timestamp) {
-        let kept_at = Instant::now();
-        self.keep(user, read_at, |kept| kept.total = Some((total, kept_at)));
-    }
-
-    fn forget(&self, user: UserId) {
-        self.mark(user).fetch_max(Timestamp::now().millis(), Ordering::SeqCst);
+    fn forget(&self, user: UserId) -> Asked<()> {
+        self.epoch(user).fetch_add(1, Ordering::SeqCst);
         self.users.invalidate(&user);
+        Box::pin(ready(()))
     }
 }
 
 impl Kept {
+    fn put(&mut self, page: KeptPage) {
+        self.pages.retain(|other| other.list != page.list);
+        if self.pages.len() == PAGES {
+            self.pages.remove(0);
+        }
+        self.pages.push(page);
+    }
+
     /// About what it takes: texts, and what each post and page costs beside them.
     fn bytes(&self) -> usize {
         let pages = self.pages.iter().map(|kept| {
@@ -150,87 +158,30 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeptPages, PAGES};
+    use super::KeptPages;
     use crate::model::cursor::Seq;
     use crate::model::id::{PostId, UserId};
-    use crate::model::post::{Content, Post, PostView};
     use crate::model::timestamp::Timestamp;
     use crate::storage::Place;
-    use crate::storage::volatile::{CachedPage, TimelineCache};
+    use crate::storage::volatile::{CachedPage, Read, Recalled};
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn at(number: u64) -> Place {
-        let id = uuid::Uuid::from_u128(u128::from(number));
-        Place { seq: Seq(number), post: PostId(id), author: UserId(id) }
-    }
+    // What every cache does is tested with all of them in tests/it/volatile.
 
-    fn page(text: &str, cached_at: Timestamp) -> CachedPage {
-        let post = Post {
-            id: PostId::make(),
-            author: UserId::make(),
-            content: Content::parse(text).unwrap(),
-            likes: 0,
-            created_at: cached_at,
-        };
-        let view = PostView { post, author_name: "anna".to_owned(), is_liked: false };
-        CachedPage { posts: Arc::new(vec![view]), cached_at }
-    }
-
-    fn text(page: Option<CachedPage>) -> Option<String> {
-        page.map(|page| page.posts[0].post.content.as_str().to_owned())
-    }
-
-    #[test]
-    fn a_page_is_shown_for_the_very_list_it_was_made_of() {
-        let (pages, anna) = (KeptPages::default(), UserId::make());
-        pages.keep_page(anna, &[at(3), at(1)], page("kept", Timestamp::now()));
-        assert_eq!(text(pages.page(anna, &[at(3), at(1)])), Some("kept".to_owned()));
-        for other in [&[at(3)][..], &[at(1), at(3)], &[at(4), at(3), at(1)], &[]] {
-            assert_eq!(text(pages.page(anna, other)), None, "{other:?}");
-        }
-        assert_eq!(text(pages.page(UserId::make(), &[at(3), at(1)])), None);
+    fn read() -> (Vec<Place>, Read) {
+        let list = vec![Place { seq: Seq(1), post: PostId::make(), author: UserId::make() }];
+        let page = CachedPage { posts: Arc::default(), cached_at: Timestamp::now() };
+        (list.clone(), Read { total: Some(1), page: Some((list, page)) })
     }
 
     #[test]
     fn what_is_too_old_is_not_shown() {
         let (pages, anna) = (KeptPages::new(Duration::ZERO), UserId::make());
-        pages.keep_page(anna, &[at(1)], page("old", Timestamp::now()));
-        pages.keep_total(anna, 1, Timestamp::now());
-        assert_eq!(text(pages.page(anna, &[at(1)])), None);
-        assert_eq!(pages.total(anna), None);
-    }
-
-    #[test]
-    fn a_user_who_is_forgotten_is_not_shown_what_was_read_before() {
-        let (pages, anna) = (KeptPages::default(), UserId::make());
-        let before = Timestamp::now();
-        pages.keep_page(anna, &[at(1)], page("before", before));
-        pages.keep_total(anna, 1, before);
-        pages.forget(anna);
-        assert_eq!(text(pages.page(anna, &[at(1)])), None);
-        assert_eq!(pages.total(anna), None);
-
-        // Read before, kept after: the change is not in it.
-        pages.keep_page(anna, &[at(1)], page("before", before));
-        pages.keep_total(anna, 1, before);
-        assert_eq!(text(pages.page(anna, &[at(1)])), None);
-        assert_eq!(pages.total(anna), None);
-
-        let after = Timestamp::now().after(Duration::from_millis(1));
-        pages.keep_page(anna, &[at(1)], page("after", after));
-        pages.keep_total(anna, 2, after);
-        assert_eq!(text(pages.page(anna, &[at(1)])), Some("after".to_owned()));
-        assert_eq!(pages.total(anna), Some(2));
-    }
-
-    #[test]
-    fn a_user_has_a_few_pages_the_oldest_going_first() {
-        let (pages, anna) = (KeptPages::default(), UserId::make());
-        for number in 0..=PAGES as u64 {
-            pages.keep_page(anna, &[at(number)], page("kept", Timestamp::now()));
-        }
-        assert!(pages.page(anna, &[at(0)]).is_none());
-        assert!((1..=PAGES as u64).all(|number| pages.page(anna, &[at(number)]).is_some()));
+        let (list, read) = read();
+        let reading = pages.recall_now(anna, &list).reading.unwrap();
+        pages.keep_now(anna, reading, read);
+        let Recalled { total, page, .. } = pages.recall_now(anna, &list);
+        assert_eq!((total, page), (None, None));
     }
 }

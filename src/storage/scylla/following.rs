@@ -10,7 +10,7 @@ use super::backfill::not_behind;
 use super::cql::{Cql, Decision, statements};
 use super::followers::{ANCHOR, Side, before, rows};
 use super::jobs::Job;
-use super::stamp::{column, from_column};
+use super::stamp::{self, column, from_column};
 use super::turns::{Pauses, Turns, patiently, until_done};
 use super::{Inner, Store};
 use crate::model::cursor::Seq;
@@ -182,7 +182,12 @@ impl Inner {
             ControlFlow::Continue(row) => row,
         };
         let mut noted = row.job(pair, at);
-        let seq = self.begin_job(pair.0, &noted).await?;
+        let seq = self.clock.stamp(stamp::shard_of(pair.0), None, |_| {});
+        if let Err(error) = self.write_job(seq, &noted, 0).await {
+            // Nothing was sent for it: it is void.
+            self.end_job(seq);
+            return Err(error);
+        }
         let mut revision = 0;
         let mut pauses = Pauses::default();
         loop {

@@ -47,10 +47,10 @@ pub(super) enum Job {
     },
     /// A like, or (`ends`) one that is taken back, that makes `version` of the claim in `likes`.
     Like { id: LikeId, user: UserId, post: PostId, created_at: i64, version: i64, ends: bool, at: i64 },
-    /// A registration: `users` is written once both claims are.
-    Register { user: UserId, email: Option<String>, username: String, at: i64 },
-    /// A change of name that makes `version` of the row in `users`.
-    Rename { user: UserId, from: String, to: String, version: i64, at: i64 },
+    /// A registration; e-mail and name in lower case.
+    Register { user: UserId, email: Option<String>, username: String },
+    /// A change of name; both in lower case.
+    Rename { user: UserId, from: String, to: String },
 }
 
 statements! {
@@ -241,7 +241,10 @@ impl Inner {
         if !self.sends_events {
             return Ok(());
         }
-        self.queue_event(seq, change.event(at).to_string(), at).await
+        let mut event = change.event(at);
+        // Of one job it is the same however often it is queued.
+        event["id"] = stamp::event_id(seq, self.name).to_string().into();
+        self.queue_event(seq, event.to_string(), at).await
     }
 }
 

@@ -9,8 +9,7 @@
 //!
 //! Nothing here blocks a thread. Calls under way are bounded; beyond that they are refused.
 
-#![expect(dead_code, reason = "its parts are being built")]
-
+mod accounts;
 mod backfill;
 mod claim;
 mod connect;
@@ -23,7 +22,11 @@ mod following;
 mod jobs;
 mod lane;
 mod likes;
+mod logins;
 mod missed;
+mod names;
+mod outside;
+mod posts;
 mod recovery;
 mod replication;
 mod schema;
@@ -31,8 +34,10 @@ mod shown;
 mod sources;
 mod stamp;
 mod timelines;
+mod tries;
 mod turns;
 mod upkeep;
+mod users;
 mod wide;
 
 pub use claim::{Claim, ClaimError};
@@ -91,6 +96,11 @@ struct Inner {
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
+    accounts: accounts::Statements,
+    users: users::Users,
+    names: names::Statements,
+    outside: outside::Statements,
+    logins: logins::Statements,
     events: events::Events,
     recovery: recovery::Recovery,
     upkeep: upkeep::Statements,
@@ -103,8 +113,7 @@ impl Store {
     /// Why not, in one line.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let Options { access, events, observer, wide_author_followers } = options;
-        let session = access.open().await?;
-        let cql = Cql::new(session);
+        let cql = Cql::new(access.open().await?, &access.keyspace);
         let opened = async {
             let name = schema::store_name(&cql).await?;
             let reading = tokio::try_join!(
@@ -114,6 +123,13 @@ impl Store {
                 missed::Statements::prepare(&cql),
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
+            )?;
+            let people = tokio::try_join!(
+                accounts::Statements::prepare(&cql),
+                users::Users::prepare(&cql),
+                names::Statements::prepare(&cql),
+                outside::Statements::prepare(&cql),
+                logins::Statements::prepare(&cql),
             )?;
             let parts = tokio::try_join!(
                 jobs::Jobs::prepare(&cql),
@@ -127,10 +143,11 @@ impl Store {
                 recovery::Recovery::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-            Ok::<_, StorageError>((name, reading, parts))
+            Ok::<_, StorageError>((name, reading, people, parts))
         };
-        let (name, reading, parts) = opened.await.map_err(|error| access.unusable(&error))?;
+        let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (accounts, users, names, outside, logins) = people;
         let (fan_outs, sources, reading, missed, shown, wide) = reading;
         Ok(Self(Arc::new(Inner {
             cql,
@@ -154,6 +171,11 @@ impl Store {
             missed,
             shown,
             wide,
+            accounts,
+            users,
+            names,
+            outside,
+            logins,
             events: queued,
             recovery,
             upkeep,

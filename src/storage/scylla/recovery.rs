@@ -192,13 +192,14 @@ impl Inner {
         }
     }
 
-    async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
-        // Each kind's own file says how.
+    /// Finishes what was not an entry; each kind's own file says how.
+    pub(super) async fn redo(self: &Arc<Self>, seq: Seq, job: Job) -> Result<(), StorageError> {
         match &job {
-            Job::Post { .. } | Job::Delete { .. } => {}
             Job::Follow { .. } => self.redo_follow(seq, &job).await?,
             Job::Like { .. } => self.redo_like(seq, &job).await?,
-            Job::Register { .. } | Job::Rename { .. } => {}
+            Job::Register { .. } => self.redo_register(seq, &job).await?,
+            Job::Rename { .. } => self.redo_rename(seq, &job).await?,
+            Job::Post { .. } | Job::Delete { .. } => {}
         }
         self.end_job(seq);
         Ok(())

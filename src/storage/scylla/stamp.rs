@@ -4,8 +4,8 @@
 //! gives each microsecond once, so stamps are unique and grow; what hears of entries hears of them in that
 //! order. A clock that steps back is waited out by counting on.
 
-use crate::model::cursor::Seq;
-use crate::model::id::UserId;
+use crate::model::cursor::{Seq, StoreName};
+use crate::model::id::{EventId, UserId};
 use crate::model::timestamp::Timestamp;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -110,6 +110,17 @@ pub(super) fn day_of(time: Timestamp) -> i32 {
     i32::try_from(time.millis().div_euclid(MILLIS_A_DAY)).unwrap_or(0)
 }
 
+/// The id of the event of a store's change: version 7 of its stamp, and as unique as the stamp and the store's name.
+pub(super) fn event_id(seq: Seq, store: StoreName) -> EventId {
+    let (millis, micros) = (micros(seq) / 1_000, (micros(seq) % 1_000) as u16);
+    let mut tail = [0; 10];
+    // Of the first and the third byte the upper bits are the version's and the variant's.
+    tail[..2].copy_from_slice(&micros.to_be_bytes());
+    tail[2..].copy_from_slice(&store.0.to_be_bytes());
+    tail[3] = seq.0 as u8;
+    EventId(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
+}
+
 /// As it stands in a row.
 pub(super) const fn column(seq: Seq) -> i64 {
     seq.0 as i64
@@ -122,8 +133,8 @@ pub(super) const fn from_column(column: i64) -> Seq {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, day, day_of, micros, minute, shard, shard_of};
-    use crate::model::cursor::Seq;
+    use super::{Clock, day, day_of, event_id, micros, minute, shard, shard_of};
+    use crate::model::cursor::{Seq, StoreName};
     use crate::model::id::UserId;
     use crate::model::timestamp::Timestamp;
     use std::collections::HashSet;
@@ -154,6 +165,20 @@ mod tests {
         let before = clock.stamp(255, None, |_| {});
         let head = clock.head();
         assert!(before <= head && clock.stamp(0, None, |_| {}) > head);
+    }
+
+    #[test]
+    fn each_stamp_has_one_event_id() {
+        let clock = Clock::default();
+        let seqs: Vec<Seq> =
+            (0..2_000).map(|number| clock.stamp((number % 256) as u8, None, |_| {})).collect();
+        let ids: HashSet<_> = seqs.iter().map(|seq| event_id(*seq, StoreName(7))).collect();
+        assert_eq!(ids.len(), seqs.len());
+        let first = event_id(seqs[0], StoreName(7));
+        assert_eq!((first, first.0.get_version_num()), (event_id(seqs[0], StoreName(7)), 7));
+        assert_ne!(first, event_id(seqs[0], StoreName(8)));
+        let other_shard = Seq(seqs[0].0 ^ 1);
+        assert_ne!(first, event_id(other_shard, StoreName(7)));
     }
 
     #[test]

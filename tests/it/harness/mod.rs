@@ -7,6 +7,7 @@ pub mod child;
 pub mod dice;
 pub mod engines;
 pub mod fault_proxy;
+pub mod ground;
 pub mod live;
 pub mod person;
 pub mod raw;

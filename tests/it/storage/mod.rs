@@ -16,6 +16,7 @@ mod missed;
 mod model;
 mod observed;
 mod posts;
+mod rows;
 mod scylla;
 mod sqlite;
 mod step;

@@ -4,11 +4,16 @@
 use super::{lasting_port, this_test};
 use crate::harness::skip;
 use rustix::process::{Pid, Signal, kill_process};
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::host_filter::AllowListHostFilter;
+use scylla::statement::Consistency;
+use scylla::statement::unprepared::Statement;
+use std::error::Error;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -100,7 +105,7 @@ impl CqlCluster {
         kill_process(pid, signal).expect("it is there");
     }
 
-    /// Has all nodes run and answer, with what they had.
+    /// Has all nodes run, answer and know that the others are there, with what they had.
     pub async fn mend(&mut self) {
         for node in 0..ADDRESSES.len() {
             if self.nodes[node].is_some() {
@@ -109,6 +114,14 @@ impl CqlCluster {
         }
         for node in 0..ADDRESSES.len() {
             self.start(node).await;
+        }
+        // A node that was away is missed by the others for some seconds longer.
+        let deadline = Instant::now() + START;
+        for node in self.nodes() {
+            while let Err(why) = sees_all(&node).await {
+                assert!(Instant::now() < deadline, "{node} does not see the others: {why}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
     }
 
@@ -176,7 +189,7 @@ fn fetch() -> Result<(), String> {
 /// and a test's own thread would be too short.
 fn spawn_for_good(mut command: Command) -> Child {
     type Request = (Command, mpsc::Sender<Child>);
-    static PARENT: std::sync::OnceLock<mpsc::Sender<Request>> = std::sync::OnceLock::new();
+    static PARENT: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     let parent = PARENT.get_or_init(|| {
         let (sender, requests) = mpsc::channel::<Request>();
         std::thread::spawn(move || {
@@ -190,6 +203,24 @@ fn spawn_for_good(mut command: Command) -> Child {
     let (reply, child) = mpsc::channel();
     parent.send((command, reply)).expect("the thread is there");
     child.recv().expect("it starts")
+}
+
+/// Has this node read what all three have to answer.
+async fn sees_all(node: &str) -> Result<(), Box<dyn Error>> {
+    let only_this = AllowListHostFilter::new([node])?;
+    let session = SessionBuilder::new().known_node(node).host_filter(Arc::new(only_this)).build().await?;
+    for text in [
+        "CREATE KEYSPACE IF NOT EXISTS whole WITH replication = \
+         {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
+        "CREATE TABLE IF NOT EXISTS whole.nothing (id int PRIMARY KEY)",
+        "SELECT id FROM whole.nothing WHERE id = 0",
+    ] {
+        let mut statement = Statement::new(text);
+        statement.set_consistency(Consistency::All);
+        statement.set_request_timeout(Some(Duration::from_secs(10)));
+        session.query_unpaged(statement, ()).await?;
+    }
+    Ok(())
 }
 
 /// Whether a node answers a request of the native protocol (`OPTIONS`, of version 4).
