@@ -90,14 +90,14 @@ pub(super) struct Cql {
     circuit: Circuit,
     /// Requests sent, for those who count them.
     requests: AtomicU64,
-    /// Calls that wait for an answer.
-    waiting: AtomicU64,
-    /// How often the first began to wait.
-    rounds: AtomicU64,
 }
 
 impl Cql {
     /// On an open session.
+<<<<<<< HEAD
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, circuit: Circuit::default(), requests: AtomicU64::new(0) }
+=======
     pub(super) fn new(session: Session, keyspace: &str) -> Self {
         Self {
             session,
@@ -107,6 +107,7 @@ impl Cql {
             waiting: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
         }
+>>>>>>> main
     }
 
     /// What its statements go by unless they say otherwise.
@@ -128,12 +129,16 @@ impl Cql {
         self.requests.load(Ordering::Relaxed)
     }
 
+<<<<<<< HEAD
+    /// Prepares a statement.
+=======
     /// How often something was asked while nothing else was: the rounds of queries of one who asks alone.
     pub(super) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
     }
 
     /// Prepares a statement, which names tables without their keyspace.
+>>>>>>> main
     pub(super) async fn prepare(&self, kind: Use, text: &str) -> Result<PreparedStatement, StorageError> {
         let prepared = self.session.prepare(qualified(text, &self.keyspace)).await;
         let mut prepared = prepared.map_err(|error| {
@@ -301,9 +306,6 @@ impl Cql {
         if !self.circuit.admits(now) {
             return Err(StorageError::Unavailable("the CQL cluster failed lately".to_owned()));
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
-        }
         Ok(Attempts { cql: self, until: now + deadline, pause: PAUSE })
     }
 }
@@ -313,12 +315,6 @@ struct Attempts<'a> {
     cql: &'a Cql,
     until: Instant,
     pause: Duration,
-}
-
-impl Drop for Attempts<'_> {
-    fn drop(&mut self) {
-        self.cql.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Attempts<'_> {

@@ -9,6 +9,8 @@ mod bounds;
 mod claimed;
 mod faults;
 mod interrupted;
+mod lockstep;
+mod rounds;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};
