@@ -16,7 +16,7 @@ use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AG
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -167,9 +167,10 @@ impl Inner {
         known: &mut HashMap<UserId, Option<Followed>>,
         authors: impl Iterator<Item = UserId>,
     ) -> Result<(), StorageError> {
-        let unknown: HashSet<UserId> = authors.filter(|author| !known.contains_key(author)).collect();
-        let mut followed = self.followed(reader, unknown.iter().copied()).await?;
-        known.extend(unknown.into_iter().map(|author| (author, followed.remove(&author))));
+        let unknown: Vec<UserId> = authors.filter(|author| !known.contains_key(author)).collect();
+        let followed = self.followed(reader, unknown.iter().copied()).await?;
+        // An author of several entries stands there as often.
+        known.extend(unknown.into_iter().map(|author| (author, followed.get(&author).copied())));
         Ok(())
     }
 
