@@ -80,24 +80,17 @@ impl Timeline {
         // A timeline ends behind its newest 800, whatever the store still has.
         let left = TIMELINE_ENTRIES.saturating_sub(shown);
         let limit = request.limit.min(left);
-        let list = async {
-            match limit {
-                0 => Ok(Vec::new()),
-                _ => Ok(self.timelines.list(caller.user, from, (limit + 1).min(left)).await?),
-            }
+        let mut list = match limit {
+            0 => Vec::new(),
+            _ => self.timelines.list(caller.user, from, (limit + 1).min(left)).await?,
         };
-        let (mut list, total) = tokio::try_join!(list, self.total(caller))?;
         let more = list.len() > limit;
         list.truncate(limit);
         let next = match list.last() {
             Some(last) if more => Some(PageCursor { before: last.seq.0, shown: (shown + list.len()) as u64 }),
             _ => None,
         };
-<<<<<<< HEAD
-        let (posts, cached_at) = self.posts(caller, list).await?;
-=======
         let Shown { total, posts, cached_at } = self.shown(caller.user, list).await?;
->>>>>>> main
         Ok(TimelinePage { posts, total, next, cached_at })
     }
 

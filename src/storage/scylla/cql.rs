@@ -94,20 +94,13 @@ pub(super) struct Cql {
 
 impl Cql {
     /// On an open session.
-<<<<<<< HEAD
-    pub(super) fn new(session: Session) -> Self {
-        Self { session, circuit: Circuit::default(), requests: AtomicU64::new(0) }
-=======
     pub(super) fn new(session: Session, keyspace: &str) -> Self {
         Self {
             session,
             keyspace: keyspace.to_owned(),
             circuit: Circuit::default(),
             requests: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
         }
->>>>>>> main
     }
 
     /// What its statements go by unless they say otherwise.
@@ -129,16 +122,7 @@ impl Cql {
         self.requests.load(Ordering::Relaxed)
     }
 
-<<<<<<< HEAD
-    /// Prepares a statement.
-=======
-    /// How often something was asked while nothing else was: the rounds of queries of one who asks alone.
-    pub(super) fn rounds(&self) -> u64 {
-        self.rounds.load(Ordering::Relaxed)
-    }
-
     /// Prepares a statement, which names tables without their keyspace.
->>>>>>> main
     pub(super) async fn prepare(&self, kind: Use, text: &str) -> Result<PreparedStatement, StorageError> {
         let prepared = self.session.prepare(qualified(text, &self.keyspace)).await;
         let mut prepared = prepared.map_err(|error| {
