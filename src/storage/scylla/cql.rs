@@ -90,10 +90,6 @@ pub(super) struct Cql {
     circuit: Circuit,
     /// Requests sent, for those who count them.
     requests: AtomicU64,
-    /// Calls that wait for an answer.
-    waiting: AtomicU64,
-    /// How often the first began to wait.
-    rounds: AtomicU64,
 }
 
 impl Cql {
@@ -104,8 +100,6 @@ impl Cql {
             keyspace: keyspace.to_owned(),
             circuit: Circuit::default(),
             requests: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
         }
     }
 
@@ -126,11 +120,6 @@ impl Cql {
     /// How many requests were sent.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
-    }
-
-    /// How often something was asked while nothing else was: the rounds of queries of one who asks alone.
-    pub(super) fn rounds(&self) -> u64 {
-        self.rounds.load(Ordering::Relaxed)
     }
 
     /// Prepares a statement, which names tables without their keyspace.
@@ -301,9 +290,6 @@ impl Cql {
         if !self.circuit.admits(now) {
             return Err(StorageError::Unavailable("the CQL cluster failed lately".to_owned()));
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
-        }
         Ok(Attempts { cql: self, until: now + deadline, pause: PAUSE })
     }
 }
@@ -313,12 +299,6 @@ struct Attempts<'a> {
     cql: &'a Cql,
     until: Instant,
     pause: Duration,
-}
-
-impl Drop for Attempts<'_> {
-    fn drop(&mut self) {
-        self.cql.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Attempts<'_> {

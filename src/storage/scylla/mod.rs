@@ -194,12 +194,6 @@ impl Store {
         self.0.cql.requests()
     }
 
-    /// How many rounds of queries that were: how often it began to wait for the cluster.
-    #[must_use]
-    pub fn rounds(&self) -> u64 {
-        self.0.cql.rounds()
-    }
-
     /// A change: begun now, and done to its end though nobody waits for it.
     fn change<T, F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> Pending<T>
     where

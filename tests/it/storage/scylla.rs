@@ -6,8 +6,11 @@
 
 mod ages;
 mod bounds;
+mod claimed;
 mod faults;
 mod interrupted;
+mod lockstep;
+mod rounds;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};
