@@ -139,8 +139,11 @@ async fn connection(client: TcpStream, upstream: String, steps: Arc<Steps>) -> R
         }
         Ok(())
     };
-    let ended: Result<((), (), ())> = tokio::try_join!(requests, answers, told);
-    ended.map(drop)
+    tokio::select! {
+        ended = requests => ended,
+        ended = answers => ended,
+        ended = told => ended,
+    }
 }
 
 async fn frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
