@@ -16,6 +16,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 /// Those who act at once, and how often each does.
 const ACTORS: usize = 10;
@@ -146,12 +147,15 @@ fn what_a_crash_leaves_is_finished_or_void() {
                 None => Arc::new(History::begin(&store, 5).await),
             };
             let mut acted = history.acted.subscribe();
+            let mut actors = JoinSet::new();
             for _ in 0..ACTORS {
                 let (history, store, dice) = (history.clone(), store.clone(), dice.split());
-                tokio::spawn(async move { history.act_by_chance(&store, dice, ACTS).await });
+                actors.spawn(async move { history.act_by_chance(&store, dice, ACTS).await });
             }
             let enough = 20 + dice.below(ACTORS * ACTS - 40);
             acted.wait_for(|acted| *acted >= enough).await.unwrap();
+            // Nobody hears any more what became of the calls that are under way.
+            actors.shutdown().await;
             history
         });
         // Tasks are dropped at whatever they await.
