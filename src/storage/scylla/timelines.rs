@@ -167,7 +167,8 @@ impl Inner {
         }
         let want = skip + limit;
         let window = Window::now();
-        let reach = self.reading.reaches.get(&(user, want.next_power_of_two())).filter(|reach| want <= reach.entries);
+        let reach =
+            self.reading.reaches.get(&(user, want.next_power_of_two())).filter(|reach| want <= reach.entries);
         let first_day = first_day(reach, before, &window);
         let before = before.unwrap_or(Seq(u64::MAX)).min(Seq(i64::MAX.unsigned_abs()));
 

@@ -40,7 +40,8 @@ fn with_rows<F: Future<Output = ()>>(test: impl FnOnce(TestStore, Session) -> F)
 async fn claim(rows: &Session, new: &NewUser, user: UserId, age: Duration) {
     let claimed_at = Timestamp::now().before(age).millis();
     let (name, email) = (new.username.key(), new.email.as_ref().unwrap().key());
-    for (table, column, key) in [("users_by_username", "username", name), ("users_by_email", "email", email)] {
+    for (table, column, key) in [("users_by_username", "username", name), ("users_by_email", "email", email)]
+    {
         let text = format!(
             "INSERT INTO {table} ({column}, user, state, claimed_at, version) VALUES (?, ?, 0, ?, 1) IF NOT EXISTS"
         );
@@ -95,7 +96,10 @@ fn what_a_user_has_is_not_taken_over_whatever_its_claim_says() {
         let same_name = NewUser { email: store.email("berta"), ..store.new_user("anna") };
         assert_eq!(store.engine.register(same_name).await.unwrap(), Registration::UsernameTaken);
         let name = Username::parse(&store.name("anita")).unwrap();
-        assert!(matches!(store.engine.rename(anna, name, Timestamp::now()).await.unwrap(), Renaming::Done(_)));
+        assert!(matches!(
+            store.engine.rename(anna, name, Timestamp::now()).await.unwrap(),
+            Renaming::Done(_)
+        ));
     });
 }
 
@@ -104,7 +108,10 @@ fn a_name_that_its_user_no_longer_has_is_free_whatever_its_claim_says() {
     with_rows(|store, rows| async move {
         let anna = store.user("anna").await;
         let name = Username::parse(&store.name("anita")).unwrap();
-        assert!(matches!(store.engine.rename(anna, name, Timestamp::now()).await.unwrap(), Renaming::Done(_)));
+        assert!(matches!(
+            store.engine.rename(anna, name, Timestamp::now()).await.unwrap(),
+            Renaming::Done(_)
+        ));
         let text = "UPDATE users_by_username SET state = 1, user = ? WHERE username = ? IF EXISTS";
         rows.query_unpaged(text, (anna.0, store.name("anna"))).await.unwrap();
         assert_eq!(store.engine.profile_by_name(store.name("anna"), anna).await.unwrap(), None);
@@ -136,7 +143,8 @@ impl Acts {
             match own {
                 Some(id) if !dice.one_in(3) => {
                     let name = Username::parse(&self.store.name(&name)).unwrap();
-                    if let Ok(Renaming::Done(_)) = self.store.engine.rename(id, name, Timestamp::now()).await {
+                    if let Ok(Renaming::Done(_)) = self.store.engine.rename(id, name, Timestamp::now()).await
+                    {
                         *self.renamed.lock().unwrap().entry(id).or_default() += 1;
                     }
                 }
@@ -198,7 +206,9 @@ impl Acts {
 /// How many events of each kind there are of each user.
 async fn kinds_by_user(store: &TestStore) -> HashMap<(String, String), usize> {
     let mut kinds = HashMap::new();
-    for event in store.engine.due_events(Timestamp::now().after(Duration::from_secs(60)), 10_000).await.unwrap() {
+    for event in
+        store.engine.due_events(Timestamp::now().after(Duration::from_secs(60)), 10_000).await.unwrap()
+    {
         let event: serde_json::Value = serde_json::from_str(&event.event).unwrap();
         let kind = event["type"].as_str().unwrap().replace("com.mini-sns.user.", "");
         let user = event["data"]["userId"].as_str().unwrap().to_owned();

@@ -139,8 +139,13 @@ async fn connection(client: TcpStream, upstream: String, steps: Arc<Steps>) -> R
         }
         Ok(())
     };
-    let ended: Result<((), (), ())> = tokio::try_join!(requests, answers, told);
-    ended.map(drop)
+    // Each ends by failing.
+    tokio::try_join!(ends(requests), ends(answers), ends(told)).map(drop)
+}
+
+/// A future that may fail as a connection does.
+fn ends<F: Future<Output = Result<()>>>(direction: F) -> F {
+    direction
 }
 
 async fn frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
