@@ -20,12 +20,19 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Whether servers stand on shared engines.
+    pub fn is_shared() -> bool {
+        match std::env::var("ROOST_TEST_ENGINES").as_deref() {
+            Ok("shared") => true,
+            Ok("") | Err(_) => false,
+            Ok(other) => panic!("ROOST_TEST_ENGINES is shared or nothing, not {other}"),
+        }
+    }
+
     /// A new one, where servers stand on shared engines.
     pub fn here() -> Option<Self> {
-        match std::env::var("ROOST_TEST_ENGINES").as_deref() {
-            Ok("shared") => {}
-            Ok("") | Err(_) => return None,
-            Ok(other) => panic!("ROOST_TEST_ENGINES is shared or nothing, not {other}"),
+        if !Self::is_shared() {
+            return None;
         }
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = 1 + NEXT.fetch_add(1, Ordering::Relaxed) % (DATABASES - 1);

@@ -139,13 +139,11 @@ async fn connection(client: TcpStream, upstream: String, steps: Arc<Steps>) -> R
         }
         Ok(())
     };
-    // Each ends by failing.
-    tokio::try_join!(ends(requests), ends(answers), ends(told)).map(drop)
-}
-
-/// A future that may fail as a connection does.
-fn ends<F: Future<Output = Result<()>>>(direction: F) -> F {
-    direction
+    tokio::select! {
+        ended = requests => ended,
+        ended = answers => ended,
+        ended = told => ended,
+    }
 }
 
 async fn frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
