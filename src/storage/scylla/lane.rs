@@ -197,7 +197,8 @@ impl Inner {
             }
         }
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| Err(StorageError::Refused("a lane ended".to_owned())))
+            // The process ends: it may have been done.
+            answered.await.unwrap_or_else(|_| Err(StorageError::Unavailable("a lane ended".to_owned())))
         })
     }
 

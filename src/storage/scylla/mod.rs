@@ -210,7 +210,15 @@ impl Store {
             outcome
         });
         Box::pin(async move {
-            done.await.unwrap_or_else(|error| Err(StorageError::Refused(format!("a call ended: {error}"))))
+            done.await.unwrap_or_else(|error| {
+                let why = format!("a call ended: {error}");
+                // The process ends: it may have been done.
+                Err(if error.is_cancelled() {
+                    StorageError::Unavailable(why)
+                } else {
+                    StorageError::Refused(why)
+                })
+            })
         })
     }
 
