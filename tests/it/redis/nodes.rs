@@ -1,4 +1,5 @@
 //! Several nodes on one Redis: limits, news and caches are one.
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
 use super::{app_on, open};
 use crate::harness::engines::redis_server::RedisServer;

@@ -165,7 +165,8 @@ impl Acts {
     async fn check(&self, store: &TestStore) {
         let events = kinds_by_user(store).await;
         let (mut names, mut emails) = (HashMap::new(), HashMap::new());
-        for new in self.asked.lock().unwrap().clone() {
+        let asked = self.asked.lock().unwrap().clone();
+        for new in asked {
             let found = store.engine.user(new.id).await.unwrap();
             let told = |kind: &str| events.get(&(new.id.to_string(), kind.to_owned())).copied().unwrap_or(0);
             let Some(user) = found else {
