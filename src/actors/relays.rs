@@ -17,6 +17,10 @@ const RELAYS: usize = 4;
 /// A relay answers within a round; one that does not is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often, and with which pauses, one who enters asks for a relay that ended.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A relay did not answer: it ended, or is about to.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a relay does not answer")]
@@ -117,8 +121,19 @@ impl Relays {
             shares[self.seat_number(followee.0)].push(followee);
         }
         for (seat, followees) in self.seats.iter().zip(shares) {
-            let outbox = outbox.clone();
-            seat.ask(|entered| RelayMsg::Enter { connection, outbox, followees, entered }).await?;
+            let enter = || {
+                let (outbox, followees) = (outbox.clone(), followees.clone());
+                |entered| RelayMsg::Enter { connection, outbox, followees, entered }
+            };
+            let mut tries = 0;
+            while let Err(gone) = seat.ask(enter()).await {
+                // One that ended is started anew in a moment; those whom it had are closed, who comes now waits.
+                tries += 1;
+                if tries == TRIES {
+                    return Err(gone);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         Ok(())
     }

@@ -10,7 +10,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("data_dir", &[]),
     // What a setting may say is the vocabulary's.
-    ("config", &["model"]),
+    // Settings are read into the types that the engines take.
+    ("config", &["model", "storage"]),
     // The filter of logs is a setting.
     ("telemetry", &["config"]),
     ("storage", &["model", "telemetry"]),
@@ -42,10 +43,11 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Only here may an engine be named: the others name what is to be done, not how.
-const ENGINES: [(&str, &[&str]); 3] = [
+const ENGINES: [(&str, &[&str]); 4] = [
     ("storage::sqlite", &["storage", "app", "cli"]),
     ("storage::memory", &["storage", "app"]),
     ("storage::redis", &["storage", "app"]),
+    ("storage::scylla", &["storage", "app", "cli", "config"]),
 ];
 
 /// A library, and the only files (or folders) that name it.
