@@ -9,6 +9,8 @@ use rustls_pki_types::pem::PemObject;
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::TranslationError;
+use scylla::policies::address_translator::{AddressTranslator, UntranslatedPeer};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -117,13 +119,24 @@ impl Access {
             builder = builder.tls_context(Some(encrypted(file)?));
         }
         if !self.translate.is_empty() {
-            builder = builder.address_translator(Arc::new(self.translate.clone()));
+            builder = builder.address_translator(Arc::new(Elsewhere(self.translate.clone())));
         }
         builder.build().await.map_err(|error| OpenError::Unreachable {
             nodes: self.nodes.join(", "),
             // Its first line says it; what follows is the driver's own path to it.
             why: error.to_string().lines().next().unwrap_or_default().to_owned(),
         })
+    }
+}
+
+/// Some nodes are reached elsewhere than they say; the others where they say.
+struct Elsewhere(HashMap<SocketAddr, SocketAddr>);
+
+#[async_trait::async_trait]
+impl AddressTranslator for Elsewhere {
+    async fn translate_address(&self, node: &UntranslatedPeer) -> Result<SocketAddr, TranslationError> {
+        let told = node.untranslated_address();
+        Ok(self.0.get(&told).copied().unwrap_or(told))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::lockstep::Lockstep;
 use super::{Keyspace, RUNTIME, on, opened};
 use crate::harness::engines::cql_nodes;
+use crate::harness::until;
 use crate::storage::fixture::{Open, TestStore, seqs};
 use crate::storage::observed::Observed;
 use roost::model::cursor::Seq;
@@ -57,6 +58,12 @@ impl Counted {
     /// The first page and the one behind it, each in three rounds at most, the same as one reads otherwise.
     async fn assert_three_rounds(&self, user: UserId, what: &str) {
         let whole = self.direct.timeline(user, 2 * PAGE).await;
+        // Who is wide the other store knows a second later.
+        let knows = async || {
+            let (first, _) = self.page(user, TimelineFrom::Offset(0)).await;
+            (first[..PAGE] == whole[..PAGE]).then_some(())
+        };
+        until("both stores read the same", knows).await;
         // What the store does by itself now and then may come between: of three pages one has none of it.
         let mut fewest = usize::MAX;
         for _ in 0..3 {
