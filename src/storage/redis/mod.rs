@@ -1,6 +1,6 @@
 //! What is shared but need not survive, on Redis: for several nodes, and for who looks at it there.
 //!
-//! Every command is bounded in time and goes through one [`link`], whose circuit opens after five failures
+//! Every command is bounded in time and goes through one link (`link.rs`), whose circuit opens after five failures
 //! in a row. Where Redis does not answer, limits are this node's own, caches miss, presence freezes, news
 //! wait; nothing waits for it, nothing is queued for it without bound, and no request fails for it. It is
 //! found again by itself.
