@@ -8,6 +8,7 @@ mod ages;
 mod bounds;
 mod faults;
 mod interrupted;
+mod moving;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};
