@@ -31,12 +31,18 @@ const CARRIERS: [&str; 9] = [
     "reqwest",
 ];
 
+/// Drivers of stores, and from what level on they are heard: below, they tell of each of their connections.
+/// What troubles Redis is told by who uses it, once.
+const DRIVERS: [(&str, &str); 2] = [("scylla", "warn"), ("fred", "off")];
+
 /// Sends log lines to stderr: JSON, one object a line, unless a person is looking. What was installed
 /// first stays; later calls change nothing (several servers may share a process in tests).
 pub fn install_logs(filter: &LogFilter) {
     // The filter was checked when it was read; what it cannot say here, it could not there.
     let filter = EnvFilter::try_new(filter.as_str()).unwrap_or_else(|_| EnvFilter::new("info"));
-    let quiet = CARRIERS.iter().filter_map(|name| format!("{name}=info").parse().ok());
+    let carriers = CARRIERS.iter().map(|name| format!("{name}=info"));
+    let drivers = DRIVERS.iter().map(|(name, level)| format!("{name}={level}"));
+    let quiet = carriers.chain(drivers).filter_map(|directive| directive.parse().ok());
     let filter = quiet.fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
     // All spans of a line, not the innermost alone: a request's ids stand on the outermost.

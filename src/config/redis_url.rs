@@ -34,10 +34,9 @@ impl FromStr for RedisUrl {
         let database = database.is_empty() || (!CLUSTER.contains(&scheme) && database.parse::<u8>().is_ok());
         let service = url.query_pairs().any(|(key, value)| key == "sentinelServiceName" && !value.is_empty());
         let service = service || !SENTINEL.contains(&scheme);
-        let nodes = url.query_pairs().filter(|(key, _)| key == "node");
-        let nodes = nodes
-            .map(|(_, node)| node.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()))
-            .all(|is_address| is_address);
+        let mut nodes = url.query_pairs().filter(|(key, _)| key == "node");
+        let has_port = |node: &str| node.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let nodes = nodes.all(|(_, node)| has_port(&node));
         if known && named && database && service && nodes { Ok(Self(Secret::new(text))) } else { Err(()) }
     }
 }

@@ -57,7 +57,10 @@ pub(super) async fn ready(State(edge): State<Edge>) -> Result<Json<Value>, Probl
 #[utoipa::path(get, path = "/health", tag = "operation", operation_id = "health",
     responses((status = 200, description = "How it is: `ok`, `degraded` or `unavailable`", body = Object, example = json!({
         "status": "ok",
-        "dependencies": {"store": {"state": "ok", "circuit": "closed"}},
+        "dependencies": {
+            "store": {"state": "ok", "circuit": "closed", "read_circuit": "closed"},
+            "redis": {"state": "ok", "circuit": "closed"},
+        },
         "actors": {"node": 1, "session": 12, "author": 3, "relay": 4, "courier": 1},
         "node": "roost", "version": "0.1.0", "role": "all",
     }))))]

@@ -42,11 +42,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Only here may an engine be named: the others name what is to be done, not how.
-const ENGINES: [(&str, &[&str]); 2] =
-    [("storage::sqlite", &["storage", "app", "cli"]), ("storage::memory", &["storage", "app"])];
+const ENGINES: [(&str, &[&str]); 3] = [
+    ("storage::sqlite", &["storage", "app", "cli"]),
+    ("storage::memory", &["storage", "app"]),
+    ("storage::redis", &["storage", "app"]),
+];
 
 /// A library, and the only files (or folders) that name it.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 13] = [
     ("axum", &["http", "cli/operator.rs"]),
     ("hyper", &["http", "cli/operator.rs", "cli/dead_letters.rs"]),
     ("hyper_util", &["http", "cli/operator.rs"]),
@@ -57,6 +60,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("tokio_tungstenite", &["http/live", "cli/listen"]),
     ("ractor", &["actors", "http/live/socket.rs"]),
     ("rusqlite", &["storage/sqlite"]),
+    ("fred", &["storage/redis"]),
     ("jsonwebtoken", &["identity"]),
     ("argon2", &["identity"]),
 ];

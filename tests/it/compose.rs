@@ -21,9 +21,9 @@ fn root() -> &'static Path {
 }
 
 fn services() -> HashMap<String, Value> {
-    let text = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
-    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).unwrap();
-    serde_yaml_ng::from_value(file["services"].clone()).unwrap()
+    let text = fs::read_to_string(root().join("docker-compose.yml")).expect("the file");
+    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).expect("it is YAML");
+    serde_yaml_ng::from_value(file["services"].clone()).expect("services by name")
 }
 
 fn service(name: &str) -> Value {
@@ -162,7 +162,7 @@ async fn roost_runs_by_its_command_line_and_environment_and_its_healthcheck_agre
     assert!(!server.log().contains("there is no such setting"), "{}", server.log());
     let ann = server.person("ann").await;
     let post = ann.posts("hello").await;
-    assert_eq!(ann.timeline().await, [post]);
+    ann.reads(&[post]).await;
 }
 
 #[test]

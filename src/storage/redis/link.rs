@@ -11,7 +11,7 @@ use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface, KeysInterface};
 use fred::types::Expiration;
-use fred::types::config::Options as CommandOptions;
+use fred::types::config::{Options as CommandOptions, Server};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,12 +79,12 @@ impl Link {
         let mut troubles = client.error_rx();
         let first_trouble = client.error_rx();
         let trouble = Arc::new(Mutex::new(String::new()));
-        let told = trouble.clone();
+        let last = trouble.clone();
         tasks.spawn(async move {
             loop {
                 match troubles.recv().await {
                     Ok((error, _)) => {
-                        *told.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+                        *last.lock().unwrap_or_else(PoisonError::into_inner) = told(&error);
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return,
@@ -92,7 +92,9 @@ impl Link {
             }
         });
         tasks.spawn(stay_connected(client.clone()));
-        let _ = timeout(FIRST, connected_or_not(&client, first_trouble)).await;
+        if let Ok(Some(error)) = timeout(FIRST, connected_or_not(&client, first_trouble)).await {
+            *trouble.lock().unwrap_or_else(PoisonError::into_inner) = told(&error);
+        }
         let options = CommandOptions {
             max_attempts: Some(1),
             timeout: Some(COMMAND),
@@ -182,21 +184,29 @@ impl Link {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match error {
             _ if no_connection && !trouble.is_empty() => trouble,
-            Some(error) => error.to_string(),
+            Some(error) => told(error),
             None => "its circuit is open".to_owned(),
         }
     }
 }
 
-/// Waits for the first connection or its failure.
+/// Waits for the first connection, or answers why there is none.
 async fn connected_or_not(
     client: &Client,
-    mut troubles: broadcast::Receiver<(Error, Option<fred::types::config::Server>)>,
-) {
+    mut troubles: broadcast::Receiver<(Error, Option<Server>)>,
+) -> Option<Error> {
     tokio::select! {
-        _ = client.wait_for_connect() => {}
-        _ = troubles.recv() => {}
+        connected = client.wait_for_connect() => connected.err(),
+        trouble = troubles.recv() => trouble.ok().map(|(error, _)| error),
     }
+}
+
+/// An error as a person would tell it.
+fn told(error: &Error) -> String {
+    let details = error.details().trim_end_matches('.');
+    // The library shows an error of the system with all its fields.
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message).to_owned()
 }
 
 /// Whether an error says something of one key, and nothing of Redis.

@@ -155,7 +155,10 @@ impl Inner {
         outcome: Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         match &outcome {
-            Ok(_) => self.end_job(seq),
+            Ok(_) => {
+                self.users.is_told(seq);
+                self.end_job(seq);
+            }
             Err(StorageError::Refused(_)) => {}
             Err(StorageError::Unavailable(_)) => {
                 let inner = self.clone();

@@ -1,4 +1,5 @@
-//! What a new follow brings: the newest posts of the followed, read from them and written to the follower's timeline.
+//! What a new follow brings: the newest posts of the followed, and what it deleted meanwhile, read from it and
+//! written to the follower's timeline.
 //!
 //! It owns no table. Entries are written as a fan-out writes them, so that both may write the same one.
 
@@ -20,6 +21,8 @@ const DAYS_AT_ONCE: usize = 8;
 const POSTS_AT_FIRST: i32 = 40;
 /// Posts that are read at once at most.
 const POSTS_AT_MOST: i32 = 2_560;
+/// Days whose deletions are read at most: those of a timeline.
+const DELETION_DAYS: usize = 31;
 /// Entries that are written at once.
 const ROWS_AT_ONCE: usize = 100;
 /// A stamp and a time of a post are that far apart at most.
@@ -30,12 +33,28 @@ statements! {
     Statements {
         days: Read, "SELECT day FROM days_by_author WHERE author = ? AND day >= ?";
         posts: Read, "SELECT seq, post, created_at, deleted_at FROM posts_by_author WHERE author = ? AND day IN ? AND seq < ? ORDER BY seq DESC LIMIT ?";
+        deletions: Read, "SELECT seq, post, post_seq, deleted_at FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ?";
+        gone: Write, "INSERT INTO home_deletions (reader, day, seq, post, post_seq, author, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
         enter: Write, "INSERT INTO home_timeline (reader, day, seq, post, author, created_at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
     }
 }
 
 /// A post as its author's list has it: stamp, id, time, and when it was deleted.
 type Row = (i64, Uuid, i64, Option<i64>);
+
+/// A deletion as its author's list has it: stamp, post, the post's stamp, and when.
+type Gone = (i64, Uuid, i64, i64);
+
+/// What a follow sees, by stamps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sight {
+    /// The author's newest entry when the follow began.
+    pub(super) since: i64,
+    /// Posts that are older stay hidden.
+    pub(super) from: i64,
+    /// The follow itself.
+    pub(super) place: i64,
+}
 
 impl Inner {
     /// From where a follow that begins now sees: the stamp of the 20th newest post, 0 where there are fewer.
@@ -44,27 +63,65 @@ impl Inner {
         Ok(newest.get(BACKFILL_POSTS - 1).map_or(0, |(seq, ..)| *seq))
     }
 
-    /// Writes the author's posts that are not older than `sees_from` to the reader's timeline: the newest 20, and
-    /// what is newer than `since`.
+    /// Writes to the reader's timeline what a follow sees: the newest 20 posts, and posts and deletions that are newer
+    /// than its beginning.
     pub(super) async fn backfill(
         &self,
         reader: UserId,
         author: UserId,
-        (since, sees_from): (i64, i64),
+        sight: Sight,
+    ) -> Result<(), StorageError> {
+        tokio::try_join!(
+            self.backfill_posts(reader, author, sight),
+            self.backfill_deletions(reader, author, sight)
+        )?;
+        Ok(())
+    }
+
+    /// The posts alone.
+    pub(super) async fn backfill_posts(
+        &self,
+        reader: UserId,
+        author: UserId,
+        sight: Sight,
     ) -> Result<(), StorageError> {
         let now = Timestamp::now();
-        let posts = self.newest_living(author, since, sees_from).await?;
+        let posts = self.newest_living(author, sight.since, sight.from).await?;
         let mut days: BTreeMap<i32, Vec<_>> = BTreeMap::new();
         for (seq, post, created_at, _) in posts {
             let stamped = from_column(seq);
             let Some(left) = seconds_left(Timestamp::from_millis(created_at), now) else { continue };
-            let day = stamp::day(stamped);
-            let written_at = stamp::written_at(stamped);
+            let (day, written_at) = (stamp::day(stamped), stamp::written_at(stamped));
             let row = (reader.0, day, seq, post, author.0, created_at, written_at, left);
             days.entry(day).or_default().push(row);
         }
         let batches = days.values().flat_map(|rows| rows.chunks(ROWS_AT_ONCE));
         let written = batches.map(|rows| self.cql.write_batch(&self.backfills.enter, rows));
+        try_join_all(written).await.map(drop)
+    }
+
+    /// What was deleted while the follow was under way: its fan-out may not have seen the follower.
+    async fn backfill_deletions(
+        &self,
+        reader: UserId,
+        author: UserId,
+        Sight { since, place, .. }: Sight,
+    ) -> Result<(), StorageError> {
+        let now = Timestamp::now();
+        // The beginning was read a moment before the follow got its stamp.
+        let days: Vec<i32> = (stamp::day(from_column(place)) - 1..=stamp::day(self.clock.head())).collect();
+        let values = (author.0, &days[days.len().saturating_sub(DELETION_DAYS)..], since);
+        let deletions: Vec<Gone> = self.cql.rows(&self.backfills.deletions, values).await?;
+        let mut days: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        for (seq, post, post_seq, deleted_at) in deletions {
+            let stamped = from_column(seq);
+            let Some(left) = seconds_left(Timestamp::from_millis(deleted_at), now) else { continue };
+            let (day, written_at) = (stamp::day(stamped), stamp::written_at(stamped));
+            let row = (reader.0, day, seq, post, post_seq, author.0, deleted_at, written_at, left);
+            days.entry(day).or_default().push(row);
+        }
+        let batches = days.values().flat_map(|rows| rows.chunks(ROWS_AT_ONCE));
+        let written = batches.map(|rows| self.cql.write_batch(&self.backfills.gone, rows));
         try_join_all(written).await.map(drop)
     }
 
@@ -104,7 +161,8 @@ impl Inner {
     /// The number of an author's newest entry, 0 where there is none.
     pub(super) async fn newest_entry(&self, author: UserId) -> Result<Seq, StorageError> {
         let author = self.author(author).await?;
-        Ok(author.newest_seq.map_or(Seq(0), from_column))
+        // Deletions are entries too: a follow sees none of before.
+        Ok(author.recent.first().copied().or(author.newest_seq).map_or(Seq(0), from_column))
     }
 }
 

@@ -80,12 +80,10 @@ pub enum OpenError {
 }
 
 impl Access {
-    /// A session in the keyspace, which has this version's schema afterwards.
+    /// A session on a keyspace that has this version's schema afterwards.
     pub(super) async fn open(&self) -> Result<Session, OpenError> {
         let session = self.session().await?;
         schema::apply(&session, &self.keyspace, &self.replication).await?;
-        let used = session.use_keyspace(&self.keyspace, false).await;
-        used.map_err(|error| self.unusable(&error))?;
         Ok(session)
     }
 
@@ -117,7 +115,9 @@ impl Access {
             .connection_timeout(CONNECT)
             .pool_size(PoolSize::PerShard(CONNECTIONS))
             .tcp_nodelay(true)
-            .fetch_schema_metadata(false)
+            // Where a partition is, the driver knows by the keyspace's replication; of tables it need know nothing.
+            .keyspaces_to_fetch([&self.keyspace])
+            .fetch_full_schema_metadata(false)
             .default_execution_profile_handle(Cql::profile().into_handle());
         if let Some((user, password)) = &self.user {
             builder = builder.user(user, password.expose());

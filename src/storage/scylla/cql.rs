@@ -86,24 +86,20 @@ pub(super) use statements;
 /// The session and its circuit.
 pub(super) struct Cql {
     session: Session,
+    keyspace: String,
     circuit: Circuit,
     /// Requests sent, for those who count them.
     requests: AtomicU64,
-    /// Calls that wait for an answer.
-    waiting: AtomicU64,
-    /// How often the first began to wait.
-    rounds: AtomicU64,
 }
 
 impl Cql {
     /// On an open session.
-    pub(super) fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session, keyspace: &str) -> Self {
         Self {
             session,
+            keyspace: keyspace.to_owned(),
             circuit: Circuit::default(),
             requests: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
         }
     }
 
@@ -126,14 +122,9 @@ impl Cql {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How often something was asked while nothing else was: the rounds of queries of one who asks alone.
-    pub(super) fn rounds(&self) -> u64 {
-        self.rounds.load(Ordering::Relaxed)
-    }
-
-    /// Prepares a statement.
+    /// Prepares a statement, which names tables without their keyspace.
     pub(super) async fn prepare(&self, kind: Use, text: &str) -> Result<PreparedStatement, StorageError> {
-        let prepared = self.session.prepare(text).await;
+        let prepared = self.session.prepare(qualified(text, &self.keyspace)).await;
         let mut prepared = prepared.map_err(|error| {
             StorageError::Unavailable(format!("a statement was not prepared ({text}): {error}"))
         })?;
@@ -299,9 +290,6 @@ impl Cql {
         if !self.circuit.admits(now) {
             return Err(StorageError::Unavailable("the CQL cluster failed lately".to_owned()));
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
-        }
         Ok(Attempts { cql: self, until: now + deadline, pause: PAUSE })
     }
 }
@@ -311,12 +299,6 @@ struct Attempts<'a> {
     cql: &'a Cql,
     until: Instant,
     pause: Duration,
-}
-
-impl Drop for Attempts<'_> {
-    fn drop(&mut self) {
-        self.cql.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Attempts<'_> {
@@ -419,8 +401,34 @@ fn unreadable(error: &dyn std::fmt::Display) -> StorageError {
     StorageError::Refused(format!("an answer could not be read: {error}"))
 }
 
+/// The statement with its one table in the keyspace.
+fn qualified(text: &str, keyspace: &str) -> String {
+    let before = ["FROM ", "INSERT INTO ", "UPDATE "].into_iter().find(|before| text.contains(before));
+    match before.and_then(|before| Some((before, text.split_once(before)?))) {
+        Some((before, (head, tail))) => format!("{head}{before}{keyspace}.{tail}"),
+        None => text.to_owned(),
+    }
+}
+
 /// Between a half and the whole of a pause, by chance.
 pub(super) fn jittered(pause: Duration) -> Duration {
     let chance = Uuid::new_v4().as_u64_pair().0 % 512;
     pause / 2 + pause.mul_f64(chance as f64 / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::qualified;
+
+    #[test]
+    fn the_table_of_a_statement_is_in_the_keyspace() {
+        for (text, expected) in [
+            ("SELECT a FROM posts WHERE id = ?", "SELECT a FROM k.posts WHERE id = ?"),
+            ("INSERT INTO posts (id) VALUES (?)", "INSERT INTO k.posts (id) VALUES (?)"),
+            ("UPDATE posts USING TIMESTAMP ? SET a = ?", "UPDATE k.posts USING TIMESTAMP ? SET a = ?"),
+            ("DELETE FROM posts WHERE id = ?", "DELETE FROM k.posts WHERE id = ?"),
+        ] {
+            assert_eq!(qualified(text, "k"), expected);
+        }
+    }
 }

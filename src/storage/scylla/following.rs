@@ -6,7 +6,7 @@
 //! answered is found out by the job's stamp in the row; the caller waits for that no longer than its patience
 //! lasts, the change goes on until it is done.
 
-use super::backfill::not_behind;
+use super::backfill::{Sight, not_behind};
 use super::cql::{Cql, Decision, statements};
 use super::followers::{ANCHOR, Side, before, rows};
 use super::jobs::Job;
@@ -254,7 +254,8 @@ impl Inner {
                 self.enlist_follower(theirs, follower, place, version),
             )?;
             // Only now: whatever is posted later finds the follower in the list.
-            return self.backfill(follower, followee, (row.since, row.sees_from)).await;
+            let sight = Sight { since: row.since, from: row.sees_from, place };
+            return self.backfill(follower, followee, sight).await;
         }
         tokio::try_join!(
             self.take_side(theirs, side),

@@ -197,7 +197,8 @@ impl Inner {
             }
         }
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| Err(StorageError::Refused("a lane ended".to_owned())))
+            // The process ends: it may have been done.
+            answered.await.unwrap_or_else(|_| Err(StorageError::Unavailable("a lane ended".to_owned())))
         })
     }
 
@@ -278,10 +279,18 @@ impl Inner {
             return group.iter_mut().for_each(|(_, answer)| answer.give(Ok(Appended::NoAuthor)));
         };
         let mut posts = Vec::with_capacity(group.len());
+        let mut newest = known.newest;
         for ((post, mut answer), used) in group.drain(..).zip(used) {
             match used {
                 Some(used) => answer.give(Ok(Appended::Repeated(used))),
-                None => posts.push((post, answer)),
+                None if newest.is_some_and(|newest| post.id.0 <= newest) => {
+                    let error = "a post's id must be greater than its author's newest".to_owned();
+                    answer.give(Err(StorageError::Refused(error)));
+                }
+                None => {
+                    newest = Some(post.id.0);
+                    posts.push((post, answer));
+                }
             }
         }
         let mut next = known.clone();
@@ -502,5 +511,5 @@ impl InFlight {
 
 /// Whether a key still stands for what it was used for.
 fn is_kept(used: &KeyUse, post: &NewPost) -> bool {
-    used.post.created_at > post.created_at.before(crate::storage::KEY_AGE)
+    used.post.created_at >= post.created_at.before(crate::storage::KEY_AGE)
 }

@@ -168,8 +168,9 @@ impl Inner {
         authors: impl Iterator<Item = UserId>,
     ) -> Result<(), StorageError> {
         let unknown: Vec<UserId> = authors.filter(|author| !known.contains_key(author)).collect();
-        let mut followed = self.followed(reader, unknown.iter().copied()).await?;
-        known.extend(unknown.into_iter().map(|author| (author, followed.remove(&author))));
+        let followed = self.followed(reader, unknown.iter().copied()).await?;
+        // An author of several entries stands there as often.
+        known.extend(unknown.into_iter().map(|author| (author, followed.get(&author).copied())));
         Ok(())
     }
 

@@ -126,8 +126,7 @@ impl Store {
     /// Opens the store, whole or not.
     async fn open_any(options: Options) -> Result<Self, OpenError> {
         let Options { access, events, observer, wide_author_followers } = options;
-        let session = access.open().await?;
-        let cql = Cql::new(session);
+        let cql = Cql::new(access.open().await?, &access.keyspace);
         let opened = async {
             let name = schema::store_name(&cql).await?;
             let reading = tokio::try_join!(
@@ -208,12 +207,6 @@ impl Store {
         self.0.cql.requests()
     }
 
-    /// How many rounds of queries that were: how often it began to wait for the cluster.
-    #[must_use]
-    pub fn rounds(&self) -> u64 {
-        self.0.cql.rounds()
-    }
-
     /// A change: begun now, and done to its end though nobody waits for it.
     fn change<T, F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> Pending<T>
     where
@@ -230,7 +223,15 @@ impl Store {
             outcome
         });
         Box::pin(async move {
-            done.await.unwrap_or_else(|error| Err(StorageError::Refused(format!("a call ended: {error}"))))
+            done.await.unwrap_or_else(|error| {
+                let why = format!("a call ended: {error}");
+                // The process ends: it may have been done.
+                Err(if error.is_cancelled() {
+                    StorageError::Unavailable(why)
+                } else {
+                    StorageError::Refused(why)
+                })
+            })
         })
     }
 

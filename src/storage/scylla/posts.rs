@@ -22,7 +22,7 @@ impl Posts for Store {
     fn keyed(&self, user: UserId, key: String, now: Timestamp) -> Pending<Option<KeyUse>> {
         self.read(move |inner| async move {
             let used = inner.key_use(user, &key).await?;
-            Ok(used.filter(|used| used.post.created_at > now.before(KEY_AGE)))
+            Ok(used.filter(|used| used.post.created_at >= now.before(KEY_AGE)))
         })
     }
 

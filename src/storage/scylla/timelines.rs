@@ -32,8 +32,6 @@ const SPARE: usize = 4;
 const AT_ONCE: usize = 64;
 /// Readers whose reach is remembered.
 const REACHES: u64 = 20_000;
-/// Pages up to this size have a reach of their own beside the whole timeline's.
-const PAGE: usize = 128;
 
 statements! {
     /// What timelines are read by.
@@ -46,8 +44,8 @@ statements! {
 /// What reading timelines needs.
 pub(super) struct Reading {
     statements: Statements,
-    /// By reader, and whether it was more than a page.
-    reaches: Cache<(UserId, bool), Reach>,
+    /// By reader and about how many entries.
+    reaches: Cache<(UserId, usize), Reach>,
 }
 
 /// How far back so many entries reached.
@@ -169,7 +167,8 @@ impl Inner {
         }
         let want = skip + limit;
         let window = Window::now();
-        let reach = self.reading.reaches.get(&(user, want > PAGE)).filter(|reach| want <= reach.entries);
+        let reach =
+            self.reading.reaches.get(&(user, want.next_power_of_two())).filter(|reach| want <= reach.entries);
         let first_day = first_day(reach, before, &window);
         let before = before.unwrap_or(Seq(u64::MAX)).min(Seq(i64::MAX.unsigned_abs()));
 
@@ -263,7 +262,7 @@ impl Inner {
 
     /// Remembers how far back the newest `entries` reach: to the last of them, or further than there are so many.
     fn remember_reach(&self, user: UserId, entries: usize, last: Option<&Place>) {
-        let key = (user, entries > PAGE);
+        let key = (user, entries.next_power_of_two());
         match last {
             Some(last) => self.reading.reaches.insert(key, Reach { day: stamp::day(last.seq), entries }),
             None => self.reading.reaches.invalidate(&key),

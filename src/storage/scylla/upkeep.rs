@@ -5,6 +5,7 @@ use super::cql::statements;
 use crate::model::cursor::Seq;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{Pending, Upkeep};
+use futures_util::FutureExt;
 use std::time::Duration;
 
 /// How long calls under way may take when the store is closed.
@@ -38,10 +39,15 @@ impl Upkeep for Store {
 
     fn close(&self) -> Pending<()> {
         let inner = self.0.clone();
+        // Whoever waits for all places knows that nothing is under way, and lets nothing begin from now on.
+        let mut all = Box::pin(inner.calls.clone().acquire_many_owned(super::CALLS as u32));
+        let taken = (&mut all).now_or_never();
         Box::pin(async move {
-            // Whoever holds all places knows that nothing is under way, and lets nothing begin.
-            let all = inner.calls.acquire_many(super::CALLS as u32);
-            if let Ok(Ok(places)) = tokio::time::timeout(FAREWELL, all).await {
+            let all = match taken {
+                Some(taken) => Ok(taken),
+                None => tokio::time::timeout(FAREWELL, all).await,
+            };
+            if let Ok(Ok(places)) = all {
                 places.forget();
             }
             inner.calls.close();

@@ -63,6 +63,11 @@ impl Users {
         Ok(Self { statements: Statements::prepare(cql).await?, untold: Mutex::default() })
     }
 
+    /// Nothing of that job is left to be told.
+    pub(super) fn is_told(&self, job: Seq) {
+        self.untold().remove(&job);
+    }
+
     fn untold(&self) -> MutexGuard<'_, HashSet<Seq>> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,7 +161,7 @@ impl Inner {
             let row = self.read_user(new.id).await?;
             if row.version.is_some() {
                 if !row.is_made_by(job) {
-                    self.users.untold().remove(&job);
+                    self.users.is_told(job);
                 }
                 return Ok(row);
             }
@@ -194,7 +199,7 @@ impl Inner {
                 None => self.publish(job, &Change::UserRegistered(&user), user.created_at).await?,
             }
         }
-        self.users.untold().remove(&job);
+        self.users.is_told(job);
         Ok(())
     }
 

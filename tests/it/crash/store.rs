@@ -1,8 +1,8 @@
 //! What a killed server left, looked at with SQLite itself.
 
+use crate::harness::child::RealServer;
 use rusqlite::Connection;
 use std::fs;
-use std::path::Path;
 
 /// Rows that would be half of something; each query finds none.
 const HALVES: [&str; 9] = [
@@ -27,8 +27,13 @@ const HALVES: [&str; 9] = [
         (SELECT 1 FROM entries WHERE seq = deliveries.seq)",
 ];
 
-/// Checks a copy, so that the server finds what it left and recovers it by itself.
-pub fn is_whole(data_dir: &Path) {
+/// Checks a copy of the database, where there is one, so that the server finds what it left and recovers it by
+/// itself.
+pub fn is_whole(server: &RealServer) {
+    if !server.stands_alone() {
+        return;
+    }
+    let data_dir = server.data_dir();
     let copy = tempfile::tempdir().expect("a folder");
     for name in ["roost.db", "roost.db-wal"] {
         if data_dir.join(name).exists() {

@@ -52,7 +52,7 @@ async fn an_author_that_panics_between_commit_and_relay_loses_nothing() {
     let next = ann.posts("next").await;
     listening.expect_post(&half_way).await;
     listening.expect_post(&next).await;
-    assert_eq!(eve.timeline().await, [next, half_way]);
+    eve.reads(&[next, half_way]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn what_an_author_left_half_way_arrives_though_it_never_posts_again() {
     ann.asks_to_post("half-way").await.refused(503, "unavailable");
     let frame = listening.expect("newPost").await;
     assert_eq!(frame["content"], "half-way");
-    assert_eq!(eve.timeline().await, [text(&frame, "id")]);
+    eve.reads(&[text(&frame, "id")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +87,7 @@ async fn a_relay_that_panics_sends_everybody_to_resume_and_loses_nothing() {
     let mut again = eve.resumes(&resumed.cut()).await;
     let last = ann.posts("last").await;
     again.expect_post(&last).await;
-    assert_eq!(eve.timeline().await, [last, after, taken, before]);
+    eve.reads(&[last, after, taken, before]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,5 +102,5 @@ async fn what_was_under_way_when_the_server_stopped_arrives_after_its_start() {
     resumed.expect_post(&missed).await;
     let next = ann.posts("after it").await;
     resumed.expect_post(&next).await;
-    assert_eq!(eve.timeline().await, [next, missed]);
+    eve.reads(&[next, missed]).await;
 }

@@ -12,7 +12,7 @@ async fn proxied() -> Option<(RedisServer, FaultProxy, Lines)> {
     let server = RedisServer::start().await?;
     let proxy = FaultProxy::to(&server.address()).await;
     let mut lines = connect(&proxy).await;
-    assert_eq!(lines.ask("PING").await.unwrap(), "+PONG");
+    assert_eq!(lines.ask("PING").await.expect("it answers"), "+PONG");
     Some((server, proxy, lines))
 }
 

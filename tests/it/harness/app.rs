@@ -1,6 +1,7 @@
 //! A server in this process: its own port, its own data folder, no limits unless asked for.
 
 use super::barrier::Barriers;
+use super::ground::Ground;
 use super::rest::Rest;
 use super::{soon, until};
 use roost::actors::node::NodeHandle;
@@ -22,6 +23,7 @@ pub struct TestApp {
     config: Config,
     /// Goes with the server.
     _data: TempDir,
+    _ground: Option<Ground>,
     running: Option<Running>,
 }
 
@@ -48,6 +50,10 @@ impl TestApp {
         let data = tempfile::tempdir().expect("a folder");
         let mut config = unlimited();
         config.data_dir = data.path().join("data");
+        let ground = Ground::here();
+        if let Some(ground) = &ground {
+            ground.settle(&mut config);
+        }
         change(&mut config);
         let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
         let mut app = Self {
@@ -55,6 +61,7 @@ impl TestApp {
             barriers: Barriers::default(),
             config,
             _data: data,
+            _ground: ground,
             running: None,
         };
         app.run().await;

@@ -1,5 +1,6 @@
 //! The real program as a child process, as an operator starts it.
 
+use super::ground::Ground;
 use super::rest::Rest;
 use super::{PATIENCE, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,6 +34,7 @@ pub fn program() -> PathBuf {
 pub struct RealServer {
     rest: Rest,
     folder: TempDir,
+    ground: Option<Ground>,
     settings: Vec<(String, String)>,
     arguments: Vec<String>,
     /// What starts the program, where it is not started plainly.
@@ -69,6 +71,10 @@ impl RealServer {
         LIMITS.iter().for_each(|name| server.set(name, "0"));
         server.set("ROOST_LISTEN", "127.0.0.1:0");
         server.set("ROOST_DATA_DIR", &server.data_dir().display().to_string());
+        server.ground = Ground::here();
+        for (name, value) in server.ground.iter().flat_map(Ground::variables).collect::<Vec<_>>() {
+            server.set(name, &value);
+        }
         settings.iter().for_each(|(name, value)| server.set(name, value));
         server
     }
@@ -78,6 +84,7 @@ impl RealServer {
         Self {
             rest: Rest::to("http://nowhere"),
             folder: tempfile::tempdir().expect("a folder"),
+            ground: None,
             settings: Vec::new(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             within: Vec::new(),
@@ -155,6 +162,11 @@ impl RealServer {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Whether everything is in its data folder.
+    pub fn stands_alone(&self) -> bool {
+        self.ground.is_none()
     }
 
     pub fn data_dir(&self) -> PathBuf {

@@ -7,6 +7,7 @@ pub mod child;
 pub mod dice;
 pub mod engines;
 pub mod fault_proxy;
+pub mod ground;
 pub mod live;
 pub mod person;
 pub mod raw;
@@ -41,7 +42,12 @@ pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
 }
 
 /// Asks again and again until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_some(ask).await.unwrap_or_else(|| panic!("did not happen in {PATIENCE:?}: {what}"))
+}
+
+/// The same, where the caller says what did not happen.
+pub async fn until_some<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let asking = async {
         loop {
             if let Some(found) = ask().await {
@@ -50,5 +56,5 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    soon(what, asking).await
+    tokio::time::timeout(PATIENCE, asking).await.ok()
 }

@@ -1,7 +1,9 @@
 //! A registered user, and what it does.
 
+use super::ground::Ground;
 use super::live::TestClient;
 use super::rest::{Answer, Call, Rest, ids, text};
+use super::until_some;
 use serde_json::{Value, json};
 
 /// The password of everybody.
@@ -96,6 +98,21 @@ impl Person {
     /// The ids on the whole timeline, by its first page.
     pub async fn timeline(&self) -> Vec<String> {
         ids(&self.get("/timeline?limit=100").await.expect(200)["posts"])
+    }
+
+    /// Its timeline is this: at once, or, where timelines are written by fan-out, soon.
+    pub async fn reads(&self, expected: &[String]) {
+        if !Ground::is_shared() {
+            return assert_eq!(self.timeline().await, expected);
+        }
+        let mut last = Vec::new();
+        let read = until_some(async || {
+            last = self.timeline().await;
+            (last == expected).then_some(())
+        });
+        if read.await.is_none() {
+            assert_eq!(last, expected);
+        }
     }
 
     /// Connects, without waiting for the first frame.

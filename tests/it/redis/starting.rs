@@ -3,6 +3,7 @@
 
 use super::{health, is_degraded};
 use crate::harness::child::RealServer;
+use crate::harness::engines::lasting_port;
 use crate::harness::engines::redis_server::RedisServer;
 use crate::harness::until;
 
@@ -85,6 +86,40 @@ async fn a_user_with_rights_of_its_own_is_enough_and_one_with_fewer_is_told() {
     redis.says(&["acl", "setuser", "roost", "-set"]);
     is_degraded(&server).await;
     assert!(server.log().contains("NOPERM"), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_who_is_vouched_for_is_trusted_and_nobody_else() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).expect("a file");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
+    let port = lasting_port(&[std::net::Ipv4Addr::LOCALHOST]).to_string();
+    let tls = [
+        ("tls-cert-file", certificate.as_str()),
+        ("tls-key-file", key.as_str()),
+        ("tls-ca-cert-file", certificate.as_str()),
+        ("tls-auth-clients", "no"),
+        ("tls-port", port.as_str()),
+    ];
+    let set = tls.iter().flat_map(|(name, value)| [*name, *value]);
+    assert_eq!(redis.says(&["config", "set"].into_iter().chain(set).collect::<Vec<_>>()), "OK");
+    let url = format!("rediss://127.0.0.1:{port}");
+    let server = RealServer::with(&[("ROOST_REDIS_URL", &url), ("ROOST_REDIS_CA", &certificate)]);
+    server.person("ann").await;
+    assert_eq!(health(&server).await.0, "ok");
+    starts_degraded(&url).await;
+
+    for (file, told) in [(key.as_str(), "has no certificate"), ("nowhere.pem", "cannot be read")] {
+        let server = RealServer::prepare(&[("ROOST_REDIS_URL", &url), ("ROOST_REDIS_CA", file)]);
+        let output = server.runs(&[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.contains("redis_ca") && said.contains(told) && said.lines().count() == 1, "{said}");
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 
 mod ages;
 mod bounds;
+mod claimed;
 mod faults;
 mod interrupted;
+mod lockstep;
 mod moving;
+mod rounds;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};
@@ -83,6 +86,8 @@ fn opened(store: Store) -> Opened {
 /// A keyspace that is removed when it is dropped.
 struct Keyspace {
     access: Access,
+    /// The nodes, whatever way its stores go to them.
+    nodes: Vec<String>,
     wide_author_followers: u64,
 }
 
@@ -97,7 +102,7 @@ impl Keyspace {
             ca: None,
             translate: HashMap::new(),
         };
-        Self { access, wide_author_followers: 10_000 }
+        Self { access, nodes: nodes.to_vec(), wide_author_followers: 10_000 }
     }
 
     async fn open(&self, observer: Arc<dyn EntryObserver>) -> Store {
@@ -108,7 +113,7 @@ impl Keyspace {
 
 impl Drop for Keyspace {
     fn drop(&mut self) {
-        let (nodes, keyspace) = (self.access.nodes.clone(), self.access.keyspace.clone());
+        let (nodes, keyspace) = (self.nodes.clone(), self.access.keyspace.clone());
         RUNTIME.spawn(async move { remove(&session(&nodes).await, &keyspace).await });
     }
 }

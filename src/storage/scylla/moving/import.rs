@@ -11,6 +11,7 @@ use crate::storage::moving::{
     Import, Liked, MovedAuthor, MovedFollow, MovedKey, MovedLetter, MovedPost, MovedToken, MovedUser,
     Numbering, Progress, Record, SeesFrom, WaitingEvent,
 };
+use crate::storage::scylla::backfill::Sight;
 use crate::storage::scylla::cql::statements;
 use crate::storage::scylla::jobs::Queue;
 use crate::storage::scylla::stamp::{self, column, from_column};
@@ -250,7 +251,7 @@ impl Parts {
         if follow.crowd > inner.wide_author_followers {
             return Ok(());
         }
-        inner.backfill(follower, followee, (since, sees_from)).await
+        inner.backfill_posts(follower, followee, Sight { since, from: sees_from, place }).await
     }
 
     /// The row that orders an author's entries, from the posts that are there.

@@ -26,7 +26,7 @@ async fn many_follow_one_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follow_brings_the_newest_twenty_that_are_not_deleted() {
+async fn a_follow_brings_the_newest_twenty_and_what_is_deleted_meanwhile() {
     let Some(ground) = Ground::lay().await else { return };
     let store = ground.open().await;
     let users = ground.users(2).await;
@@ -58,6 +58,15 @@ async fn a_follow_brings_the_newest_twenty_that_are_not_deleted() {
             "INSERT INTO authors (id, version, newest_seq) VALUES ({author}, 60, {newest}) IF NOT EXISTS"
         ))
         .await;
+    // One is deleted while the follow is under way: its author's row does not tell yet.
+    let (gone, today) = (newest + (1 << 8), now / 86_400_000);
+    ground
+        .run(&format!(
+            "INSERT INTO deletions_by_author (author, day, seq, post, post_seq, deleted_at)
+             VALUES ({author}, {today}, {gone}, {}, {newest}, {now})",
+            Uuid::new_v4(),
+        ))
+        .await;
     let made = store.follow(a_follow(reader, author), 10).await.unwrap();
     assert_eq!(made, Followed::Done { since: Seq(newest.unsigned_abs()) });
     let entries: Vec<(i64, i32)> = ground.all("SELECT seq, TTL(post) FROM home_timeline").await;
@@ -65,6 +74,8 @@ async fn a_follow_brings_the_newest_twenty_that_are_not_deleted() {
     assert_eq!(seqs, living[..20].iter().copied().collect());
     let month = 30 * 24 * 3600;
     assert!(entries.iter().all(|(_, left)| (month - 3 * 24 * 3600..=month).contains(left)));
+    let deletions: Vec<(i64,)> = ground.all("SELECT seq FROM home_deletions").await;
+    assert_eq!(deletions, [(gone,)]);
     let sees: Vec<(Option<i64>,)> = ground.all("SELECT sees_from FROM following").await;
     assert!(sees.contains(&(Some(living[19]),)));
     ground.end().await;

@@ -16,6 +16,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 /// Those who act at once, and how often each does.
 const ACTORS: usize = 10;
@@ -24,7 +25,7 @@ const ACTS: usize = 30;
 const HEALING: Duration = Duration::from_secs(90);
 
 /// A store whose only way to the cluster is the proxy.
-async fn behind(proxy: &FaultProxy, nodes: &[String], keyspace: Keyspace) -> TestStore {
+pub(super) async fn behind(proxy: &FaultProxy, nodes: &[String], keyspace: Keyspace) -> TestStore {
     let mut keyspace = keyspace;
     // What is at the end of the way is made beforehand, so that no fault keeps it from being made.
     drop(keyspace.open(Arc::new(Observed::default())).await);
@@ -36,7 +37,7 @@ async fn behind(proxy: &FaultProxy, nodes: &[String], keyspace: Keyspace) -> Tes
 }
 
 /// Waits until the store works again.
-async fn healed(store: &TestStore) {
+pub(super) async fn healed(store: &TestStore) {
     let until = Instant::now() + HEALING;
     while let Err(error) = store.engine.check().await {
         assert!(Instant::now() < until, "it does not work again: {error}");
@@ -45,7 +46,7 @@ async fn healed(store: &TestStore) {
 }
 
 /// Does what a node does when it starts: what is left of a former run is finished, or void.
-async fn redrive(store: &TestStore) {
+pub(super) async fn redrive(store: &TestStore) {
     let left: Vec<_> = store.engine.undelivered().await.unwrap().into_iter().map(|(seq, _)| seq).collect();
     store.spread(&left).await;
     store.engine.delivered(left).await.unwrap();
@@ -105,7 +106,7 @@ async fn assert_no_trace_of_the_withdrawn(store: &TestStore, again: &TestStore, 
 }
 
 /// Another instance with the same data, as the store of a test.
-async fn again(store: &TestStore) -> TestStore {
+pub(super) async fn again(store: &TestStore) -> TestStore {
     let mut opened = Some(store.open_again().await);
     let once = std::sync::Mutex::new(opened.take());
     let open: Open = Box::new(move |_| {
@@ -146,12 +147,15 @@ fn what_a_crash_leaves_is_finished_or_void() {
                 None => Arc::new(History::begin(&store, 5).await),
             };
             let mut acted = history.acted.subscribe();
+            let mut actors = JoinSet::new();
             for _ in 0..ACTORS {
                 let (history, store, dice) = (history.clone(), store.clone(), dice.split());
-                tokio::spawn(async move { history.act_by_chance(&store, dice, ACTS).await });
+                actors.spawn(async move { history.act_by_chance(&store, dice, ACTS).await });
             }
             let enough = 20 + dice.below(ACTORS * ACTS - 40);
             acted.wait_for(|acted| *acted >= enough).await.unwrap();
+            // Nobody hears any more what became of the calls that are under way.
+            actors.shutdown().await;
             history
         });
         // Tasks are dropped at whatever they await.
@@ -160,7 +164,7 @@ fn what_a_crash_leaves_is_finished_or_void() {
     }
 }
 
-async fn store_of(keyspace: &Arc<Keyspace>) -> TestStore {
+pub(super) async fn store_of(keyspace: &Arc<Keyspace>) -> TestStore {
     let keyspace = keyspace.clone();
     let open: Open = Box::new(move |observed| {
         let keyspace = keyspace.clone();
