@@ -108,7 +108,9 @@ impl Copy {
             name.clone().unwrap_or_else(|| config.scylla_keyspace.as_str().to_owned())
         };
         Ok(match (&self.from, &self.to) {
-            (Place::Sqlite(from), Place::Sqlite(to)) => std::path::absolute(from)? == std::path::absolute(to)?,
+            (Place::Sqlite(from), Place::Sqlite(to)) => {
+                std::path::absolute(from)? == std::path::absolute(to)?
+            }
             (Place::Scylla(from), Place::Scylla(to)) => keyspace(from) == keyspace(to),
             _ => false,
         })
@@ -244,7 +246,8 @@ fn keyspace_options(config: &Config, keyspace: Option<&str>) -> Result<scylla::O
     let mut access = config.scylla().ok_or_else(none)?;
     if let Some(keyspace) = keyspace {
         let named = keyspace.parse::<crate::config::KeyspaceName>();
-        let wrong = |()| CliError::Usage(format!("scylla:{keyspace}: a keyspace has up to 48 of a-z, 0-9 and _"));
+        let wrong =
+            |()| CliError::Usage(format!("scylla:{keyspace}: a keyspace has up to 48 of a-z, 0-9 and _"));
         access.keyspace = named.map_err(wrong)?.as_str().to_owned();
     }
     let wide_author_followers =

@@ -338,13 +338,7 @@ impl Record {
             }
             Self::Like(like) => json!([like.id, like.user, like.post, like.created_at.millis()]),
             Self::Follow(follow) => {
-                json!([
-                    follow.id,
-                    follow.follower,
-                    follow.followee,
-                    follow.created_at.millis(),
-                    follow.place
-                ])
+                json!([follow.id, follow.follower, follow.followee, follow.created_at.millis(), follow.place])
             }
             Self::Author(author) => {
                 json!([author.id, author.newest, author.posts, author.followers, author.following])

@@ -91,8 +91,7 @@ impl Parts {
     async fn unfinished(&self) -> Result<Option<Progress>, StorageError> {
         let row: Option<(Option<String>,)> = self.inner().cql.first(&self.marks.read, ()).await?;
         let progress = row.and_then(|(text,)| text).map(|text| serde_json::from_str(&text)).transpose();
-        progress
-            .map_err(|error| StorageError::Refused(format!("an unfinished copy cannot be read: {error}")))
+        progress.map_err(|error| StorageError::Refused(format!("an unfinished copy cannot be read: {error}")))
     }
 
     async fn note(&self, progress: &Progress) -> Result<(), StorageError> {

@@ -36,8 +36,7 @@ fn unfinished(store: &Connection) -> Result<Option<Progress>, StorageError> {
     if !is_unfinished(store)? {
         return Ok(None);
     }
-    let noted =
-        store.first("SELECT progress FROM unfinished_copy", [], |row| row.get::<_, String>(0))?;
+    let noted = store.first("SELECT progress FROM unfinished_copy", [], |row| row.get::<_, String>(0))?;
     let progress = noted.map(|text| serde_json::from_str(&text)).transpose();
     progress.map_err(|error| StorageError::Refused(format!("an unfinished copy cannot be read: {error}")))
 }

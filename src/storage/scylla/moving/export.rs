@@ -59,8 +59,7 @@ type PostRow = (
     Option<HashMap<i32, i64>>,
 );
 type LikeRow = (Uuid, Uuid, Option<i8>, Option<Uuid>, Option<i64>);
-type FollowRow =
-    (Uuid, Uuid, Option<i8>, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
+type FollowRow = (Uuid, Uuid, Option<i8>, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
 
 impl Export for Mover {
     fn name(&self) -> StoreName {
@@ -176,8 +175,7 @@ impl Parts {
             *known = time(expires_at).max(*known);
         }
         let lasting = logins.into_iter().filter(|(_, expires_at)| *expires_at > alive_at);
-        let ended =
-            lasting.map(|(id, expires_at)| Record::Ended(EndedLogin { id: LoginId(id), expires_at }));
+        let ended = lasting.map(|(id, expires_at)| Record::Ended(EndedLogin { id: LoginId(id), expires_at }));
         Ok(Portion { records: ended.collect(), next: None, share: None })
     }
 

@@ -240,8 +240,7 @@ impl Parts {
         let (follower, followee, place) = (follow.follower, follow.followee, place(follow.place));
         let shard = followers::even_shard(follow.crowd, follower);
         let (id, created_at) = (follow.id.0, follow.created_at.millis());
-        let row =
-            (follower.0, followee.0, id, created_at, since, sees_from, place, shard, MOVED_AT);
+        let row = (follower.0, followee.0, id, created_at, since, sees_from, place, shard, MOVED_AT);
         tokio::try_join!(
             inner.cql.write(&rows.following, row),
             inner.cql.write(&rows.enlist, (follower.0, place, followee.0, MOVED_AT)),

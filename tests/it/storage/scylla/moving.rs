@@ -192,7 +192,8 @@ impl House {
         let ended = engine.refresh(self.store.hash(2), self.store.token(23, now.after(HOUR)), now).await;
         assert_eq!(ended.unwrap(), Refresh::Refused);
 
-        let count = |profile: roost::model::user::Profile| (profile.posts, profile.followers, profile.following);
+        let count =
+            |profile: roost::model::user::Profile| (profile.posts, profile.followers, profile.following);
         let of = async |user| count(engine.profile(user, user).await.unwrap().unwrap());
         let before = (of(anna).await, of(ben).await, of(dora).await);
         let newest = engine.newest_id(ben).await.unwrap();
@@ -224,7 +225,8 @@ impl House {
         engine.follow(follow, 10_000).await.unwrap();
         let followers = engine.followers(ben, first(10)).await.unwrap().unwrap();
         assert_eq!((followers.items[0].1.id, followers.total), (dora, before.1.1));
-        let ((posts, followers, following), (anna_posts, anna_followers, anna_following)) = (before.1, before.0);
+        let ((posts, followers, following), (anna_posts, anna_followers, anna_following)) =
+            (before.1, before.0);
         assert_eq!(of(ben).await, (posts + 1, followers, following));
         assert_eq!(of(anna).await, (anna_posts, anna_followers, anna_following - 1));
         assert_eq!(of(dora).await.2, before.2.2 + 1);
