@@ -150,7 +150,7 @@ fn keep_post(store: &Connection, post: &MovedPost) -> Result<(), StorageError> {
 fn keep_follow(store: &Connection, follow: &MovedFollow) -> Result<(), StorageError> {
     let sees_from = match follow.sees_from {
         SeesFrom::All => Some(0),
-        SeesFrom::Number(number) => Some(if std::env::var("BREAK").as_deref() == Ok("back") { 0 } else { place(number) }),
+        SeesFrom::Number(number) => Some(place(number)),
         SeesFrom::Post(post) => {
             store.first("SELECT seq FROM posts WHERE id = ?1", [post.0.as_bytes()], |row| row.get(0))?
         }
