@@ -161,9 +161,9 @@ impl AuthorArguments {
     async fn send(&self, entry: Option<Entry>) {
         let Some(entry) = entry else { return };
         let Self { author, relays, watermark, instants, .. } = self;
-        instants.pass(Instant::Committed(*author)).await;
         let seq = entry.seq;
         watermark.to_spread(seq, *author);
+        instants.pass(Instant::Committed(*author)).await;
         relays.carry(entry).await;
         watermark.answered(seq);
     }

@@ -7,6 +7,7 @@ mod slow;
 
 use crate::harness::app::TestApp;
 use crate::harness::person::Person;
+use crate::harness::until;
 use roost::actors::instant::Instant;
 use roost::model::id::UserId;
 
@@ -49,7 +50,8 @@ async fn a_post_held_between_commit_and_relay_arrives_after_a_resume_with_the_ne
     let last = bob.posts("last").await;
     let shown = listening.posts_until(&last).await;
     assert!(shown.contains(&held), "{held} is not among {shown:?}");
-    assert_eq!(eve.timeline().await.len(), 5);
+    let whole = async || (eve.timeline().await.len() == 5).then_some(());
+    until("all five are on the timeline", whole).await;
 
     // Now that everything has arrived, the newest cursor promises everything.
     let mut listening = eve.resumes(&listening.cut()).await;

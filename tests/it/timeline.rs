@@ -139,7 +139,11 @@ async fn a_page_from_the_cache_says_so_and_never_hides_or_shows_wrongly() {
     let (ann, eve) = (app.person("ann").await, app.person("eve").await);
     eve.follows(&ann).await;
     let (one, two) = (ann.posts("one").await, ann.posts("two").await);
-    assert!(page(&eve, "").await["cached_at"].is_null());
+    eve.reads(&[two.clone(), one.clone()]).await;
+    // A page of another list than was read so far.
+    assert!(page(&eve, "?limit=1").await["cached_at"].is_null());
+    let cached = page(&eve, "?limit=1").await;
+    assert!(cached["cached_at"].is_string(), "{cached}");
     let cached = page(&eve, "").await;
     assert!(cached["cached_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{cached}");
     assert_eq!(ids(&cached["posts"]), [two.clone(), one.clone()]);

@@ -340,7 +340,7 @@ impl Attempts<'_> {
                 if failure.is_final {
                     return Err(StorageError::Refused(failure.text));
                 }
-                self.cql.circuit.failed(Instant::now());
+                // Whoever sent it reads what became of it: that tells whether the cluster answers.
                 tracing::debug!(error = failure.text, "a lightweight transaction's outcome is not known");
                 Ok(Decision::Unknown)
             }

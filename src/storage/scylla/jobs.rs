@@ -78,6 +78,11 @@ impl Queue {
     }
 }
 
+/// A job's shard, minute and stamp.
+type JobKey = (i32, i32, i64);
+/// The same with its body and when it was written.
+type JobRow = (i32, i32, i64, String, i64);
+
 /// Done jobs gather so long before they are marked.
 const GATHER: Duration = Duration::from_millis(250);
 /// A pause after marking failed.
@@ -156,7 +161,7 @@ impl Inner {
 
     /// Notes several jobs of one owner down, at once where they are of one minute.
     pub(super) async fn write_jobs(&self, jobs: &[(Seq, Job)]) -> Result<(), StorageError> {
-        let mut minutes: BTreeMap<i32, Vec<(i32, i32, i64, String, i64)>> = BTreeMap::new();
+        let mut minutes: BTreeMap<i32, Vec<JobRow>> = BTreeMap::new();
         for (seq, job) in jobs {
             self.mark_minute(Queue::Jobs, *seq).await?;
             let (shard, minute) = (stamp::shard(*seq), stamp::minute(*seq));
@@ -220,7 +225,7 @@ impl Inner {
 
     /// Marks jobs done, partition by partition.
     pub(super) async fn mark_done(&self, seqs: &[Seq]) -> Result<(), StorageError> {
-        let mut partitions: BTreeMap<(i32, i32), Vec<(i32, i32, i64)>> = BTreeMap::new();
+        let mut partitions: BTreeMap<(i32, i32), Vec<JobKey>> = BTreeMap::new();
         for seq in seqs {
             let place = (stamp::shard(*seq), stamp::minute(*seq));
             partitions.entry(place).or_default().push((place.0, place.1, column(*seq)));

@@ -148,9 +148,9 @@ impl Inner {
             let (rows, next) = self.cql.page::<DeletionRow>(&self.missed.home_deletions, &values, at).await?;
             self.learn(behind.reader, &mut known, rows.iter().map(|row| UserId(row.0))).await?;
             deletions.extend(
-                rows.into_iter().filter_map(|row| {
-                    is_new(from_column(row.1), UserId(row.0), &known).then(|| deletion(row))
-                }),
+                rows.into_iter()
+                    .filter(|row| is_new(from_column(row.1), UserId(row.0), &known))
+                    .map(deletion),
             );
             if deletions.len() > DELETIONS {
                 return Ok(None);

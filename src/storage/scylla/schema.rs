@@ -14,8 +14,10 @@ use uuid::Uuid;
 pub const SCHEMA: &str = include_str!("schema.cql");
 /// This version.
 pub const VERSION: i64 = 1;
-/// The claim of one who changes the schema is given up for dead after so long.
-const LOCK_SECONDS: i32 = 60;
+/// The claim of one who changes the schema is given up for dead after so long without renewal.
+const LOCK_SECONDS: i32 = 8;
+/// It is renewed before the next statement where the last time was so long ago.
+const RENEW: Duration = Duration::from_secs(2);
 /// How long to wait for another who changes it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -147,11 +149,20 @@ async fn try_apply(
     let claim = format!(
         "UPDATE {keyspace}.schema_version USING TTL {LOCK_SECONDS} SET holder = {holder} WHERE id = 0 IF holder = null"
     );
-    let taken = execute(session, keyspace, &claim).await?;
-    if !super::cql::is_applied(taken).map_err(|error| failed(keyspace, &error))? {
+    if !is_applied(execute(session, keyspace, &claim).await?, keyspace)? {
         return Ok(false);
     }
+    let renew = format!(
+        "UPDATE {keyspace}.schema_version USING TTL {LOCK_SECONDS} SET holder = {holder} WHERE id = 0 IF holder = {holder}"
+    );
+    let mut renewed = Instant::now();
     for statement in statements() {
+        if renewed.elapsed() > RENEW {
+            if !is_applied(execute(session, keyspace, &renew).await?, keyspace)? {
+                return Ok(false);
+            }
+            renewed = Instant::now();
+        }
         run(statement.replace("IF NOT EXISTS ", &format!("IF NOT EXISTS {keyspace}."))).await?;
     }
     run(format!(
@@ -170,6 +181,13 @@ async fn execute(
     // Making twenty tables on a small machine takes its time.
     statement.set_request_timeout(Some(Duration::from_secs(30)));
     session.query_unpaged(statement, ()).await.map_err(|error| failed(keyspace, &error))
+}
+
+fn is_applied(
+    answer: scylla::response::query_result::QueryResult,
+    keyspace: &str,
+) -> Result<bool, SchemaError> {
+    super::cql::is_applied(answer).map_err(|error| failed(keyspace, &error))
 }
 
 async fn query<R>(session: &Session, keyspace: &str, text: &str) -> Result<Vec<R>, SchemaError>
