@@ -28,13 +28,17 @@ struct Keyspace {
 impl Keyspace {
     async fn new() -> Option<Self> {
         let nodes = cql_nodes()?;
-        let session = SessionBuilder::new().known_nodes(&nodes).build().await.unwrap();
+        let session =
+            SessionBuilder::new().known_nodes(&nodes).build().await.expect("the CQL servers answer");
         let name = format!("copy_{}", Uuid::new_v4().simple());
         Some(Self { nodes: nodes.join(","), name, session })
     }
 
     async fn remove(self) {
-        self.session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {}", self.name), ()).await.unwrap();
+        self.session
+            .query_unpaged(format!("DROP KEYSPACE IF EXISTS {}", self.name), ())
+            .await
+            .expect("the CQL servers answer");
     }
 
     /// Whether a copy into it was begun and is not whole.
@@ -53,7 +57,8 @@ impl Keyspace {
 async fn copies(server: &RealServer, keyspace: &Keyspace, from: &str, to: &str) -> Output {
     let arguments = ["copy", "--from", from, "--to", to, "--scylla-nodes", &keyspace.nodes];
     let mut command = server.command(&arguments);
-    tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output().unwrap()).await.unwrap()
+    let run = move || command.stdin(Stdio::null()).output().expect("the program starts");
+    tokio::task::spawn_blocking(run).await.expect("it ends")
 }
 
 #[track_caller]
@@ -174,23 +179,23 @@ async fn a_copy_that_was_killed_keeps_servers_out_until_it_was_gone_on_with() {
 
 /// A database with an author and so many posts.
 async fn fill(server: &RealServer, posts: usize) -> UserId {
-    std::fs::create_dir_all(server.data_dir()).unwrap();
+    std::fs::create_dir_all(server.data_dir()).expect("a database");
     let file = server.data_dir().join("roost.db");
     let store = Store::open(Options { file, events: false, observer: Arc::new(Unobserved), readers: 1 });
-    let store = store.unwrap();
+    let store = store.expect("a database");
     let (id, created_at) = (UserId::make(), Timestamp::now());
-    let username = Username::parse("author").unwrap();
+    let username = Username::parse("author").expect("a database");
     let new = NewUser { id, email: None, username, password_hash: None, created_at };
-    store.register(new).await.unwrap();
+    store.register(new).await.expect("a database");
     let mut newest = None;
     for number in 0..posts {
         let post = PostId::after(newest, created_at);
         newest = Some(post);
-        let content = Content::parse(&format!("number {number}")).unwrap();
+        let content = Content::parse(&format!("number {number}")).expect("a database");
         // Nobody waits for each: they are committed together.
         drop(store.append(NewPost { id: post, author: id, content, key: None, created_at }));
     }
-    store.close().await.unwrap();
+    store.close().await.expect("a database");
     id
 }
 
