@@ -76,7 +76,7 @@ impl fmt::Display for Place {
 /// A store that is ours until it is left.
 enum Held {
     Sqlite { store: sqlite::Store, _locked: DataDir },
-    Scylla { mover: Arc<scylla::Mover>, store: scylla::Store, claim: scylla::Claim },
+    Scylla { mover: Arc<scylla::Mover>, store: scylla::Store, claim: Box<scylla::Claim> },
 }
 
 impl Copy {
@@ -205,7 +205,7 @@ impl Place {
             scylla::Mover::target(store.clone()).await
         };
         let mover = Arc::new(mover.map_err(|error| failed(&error))?);
-        Ok(Held::Scylla { mover, store, claim })
+        Ok(Held::Scylla { mover, store, claim: Box::new(claim) })
     }
 }
 

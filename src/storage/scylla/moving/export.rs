@@ -46,6 +46,8 @@ statements! {
 
 type UserRow = (i64, Uuid, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
 type LoginRow = (i64, Uuid, Option<Uuid>, Option<i64>, Option<i64>, Option<bool>);
+/// A login, whose it is, and whether it was ended.
+type SomeLogin = (Uuid, Option<Uuid>, Option<bool>);
 type TokenRow = (i64, Vec<u8>, Option<Uuid>, Option<i64>, Option<Vec<u8>>);
 type KeyRow = (i64, Uuid, String, Option<Vec<u8>>, Option<Uuid>, Option<String>, Option<i64>);
 type PostRow = (
@@ -187,7 +189,7 @@ impl Parts {
         let logins: BTreeSet<Uuid> = rows.iter().filter_map(|row| row.2).collect();
         let logins: Vec<Uuid> = logins.into_iter().collect();
         let chunks: Vec<Vec<Uuid>> = logins.chunks(KEYS_AT_ONCE).map(<[Uuid]>::to_vec).collect();
-        let found: Vec<Vec<(Uuid, Option<Uuid>, Option<bool>)>> = iter(chunks)
+        let found: Vec<Vec<SomeLogin>> = iter(chunks)
             .map(|ids| async move { cql.rows_at_once(&self.scans.some_logins, (ids,)).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
