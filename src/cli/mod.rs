@@ -3,6 +3,7 @@
 //! Status 0 is done, 1 failed, 2 a wrong usage or setting.
 
 mod backup;
+mod copy;
 mod dead_letters;
 mod flag;
 mod health;
@@ -50,6 +51,9 @@ enum Command {
     /// Write a whole copy of the data into a file, while the server runs or not.
     #[command(after_help = backup::EXAMPLE)]
     Backup(backup::Backup),
+    /// Move house: copy everything from a database into a CQL cluster, or back.
+    #[command(after_help = copy::EXAMPLE)]
+    Copy(copy::Copy),
     /// Look after events that could not be sent, while the server runs or not.
     #[command(after_help = dead_letters::EXAMPLE)]
     DeadLetters(dead_letters::DeadLetters),
@@ -110,6 +114,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Serve(flags) => serve::serve(&flags),
             Command::Listen(listen) => listen.run(),
             Command::Backup(backup) => backup.run(),
+            Command::Copy(copy) => copy.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Health(health) => health.run(),
             Command::Schema(schema) => schema.run(),

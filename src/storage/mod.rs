@@ -11,6 +11,7 @@
 
 pub mod circuit;
 pub mod memory;
+pub mod moving;
 pub mod redis;
 pub mod scylla;
 pub mod sqlite;

@@ -1,6 +1,7 @@
 //! Running the real program: how it starts, tells of itself, stops, is backed up and looked after.
 
 mod backup;
+mod copy;
 mod events;
 mod logs;
 mod start;

@@ -78,7 +78,13 @@ impl Inner {
         Ok(())
     }
 
-    async fn backfill_posts(&self, reader: UserId, author: UserId, sight: Sight) -> Result<(), StorageError> {
+    /// The posts alone.
+    pub(super) async fn backfill_posts(
+        &self,
+        reader: UserId,
+        author: UserId,
+        sight: Sight,
+    ) -> Result<(), StorageError> {
         let now = Timestamp::now();
         let posts = self.newest_living(author, sight.since, sight.from).await?;
         let mut days: BTreeMap<i32, Vec<_>> = BTreeMap::new();

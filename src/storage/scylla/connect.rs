@@ -62,6 +62,15 @@ pub enum OpenError {
     /// The keyspace cannot be used.
     #[error("scylla_keyspace: {0}")]
     Schema(#[from] SchemaError),
+    /// A copy of another store that was not finished.
+    #[error(
+        "scylla_keyspace: keyspace {keyspace} holds a copy that is not whole: run the same `roost copy` again, \
+         or drop the keyspace"
+    )]
+    HalfCopied {
+        /// Which.
+        keyspace: String,
+    },
     /// The keyspace was opened and does not work.
     #[error("scylla_keyspace: keyspace {keyspace} cannot be used: {why}")]
     Unusable {

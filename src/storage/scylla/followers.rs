@@ -320,6 +320,15 @@ fn shard_for(made: i64, follower: UserId) -> i32 {
     shards / 2 + stamp::spread(follower) % newer
 }
 
+/// The shard of one of so many followers that come all at once.
+pub(super) fn even_shard(crowd: u64, follower: UserId) -> i32 {
+    let mut shards = 1;
+    while shards < SHARDS && crowd > ROWS_A_SHARD.unsigned_abs() * u64::from(shards.unsigned_abs()) {
+        shards *= 2;
+    }
+    stamp::spread(follower) % shards
+}
+
 /// Behind which place a page begins.
 pub(super) fn before(page: Page) -> i64 {
     page.before.map_or(i64::MAX, |place| i64::try_from(place).unwrap_or(i64::MAX))

@@ -444,6 +444,6 @@ impl Row {
 }
 
 /// Which of a post's shards has a user's like: of every post the same one.
-fn shard_of(user: UserId) -> i32 {
+pub(super) fn shard_of(user: UserId) -> i32 {
     i32::from(stamp::shard_of(user)) % SHARDS
 }

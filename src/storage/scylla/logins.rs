@@ -202,7 +202,7 @@ fn shard(login: LoginId) -> i32 {
 }
 
 /// How long a row is kept that expires at that time.
-fn seconds_left(expires_at: Timestamp) -> i32 {
+pub(super) fn seconds_left(expires_at: Timestamp) -> i32 {
     let millis = expires_at.millis().saturating_sub(Timestamp::now().millis());
     let left = Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(LONGEST) + KEPT;
     i32::try_from(left.as_secs()).unwrap_or(i32::MAX)

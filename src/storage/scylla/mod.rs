@@ -24,6 +24,7 @@ mod lane;
 mod likes;
 mod logins;
 mod missed;
+mod moving;
 mod names;
 mod outside;
 mod posts;
@@ -42,6 +43,7 @@ mod wide;
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
+pub use moving::Mover;
 pub use replication::{Replication, ReplicationError};
 pub use schema::{SCHEMA, SchemaError, Status, VERSION};
 
@@ -112,6 +114,17 @@ impl Store {
     /// # Errors
     /// Why not, in one line.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let access = options.access.clone();
+        let store = Self::open_any(options).await?;
+        match store.is_unfinished().await {
+            Ok(false) => Ok(store),
+            Ok(true) => Err(OpenError::HalfCopied { keyspace: access.keyspace }),
+            Err(error) => Err(access.unusable(&error)),
+        }
+    }
+
+    /// Opens the store, whole or not.
+    async fn open_any(options: Options) -> Result<Self, OpenError> {
         let Options { access, events, observer, wide_author_followers } = options;
         let cql = Cql::new(access.open().await?, &access.keyspace);
         let opened = async {

@@ -56,6 +56,12 @@ pub enum OpenError {
         /// What was found.
         why: String,
     },
+    /// A copy of another store that was not finished.
+    #[error("{file}: holds a copy that is not whole: run the same `roost copy` again, or remove the file")]
+    HalfCopied {
+        /// The store's file.
+        file: PathBuf,
+    },
     /// An older schema that could not be brought up to this version's.
     #[error("{file}: schema {found} could not be brought up to {known}, nothing was changed: {why}")]
     Migration {

@@ -13,6 +13,7 @@ mod jobs;
 mod logins;
 mod migrations;
 mod missed;
+mod moving;
 mod posts;
 mod readers;
 mod statement;
@@ -29,7 +30,7 @@ use crate::model::cursor::StoreName;
 use crate::model::id::UserId;
 use readers::Readers;
 use rusqlite::Connection;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use writer::{Write, Writer};
@@ -78,8 +79,17 @@ impl Store {
     /// # Errors
     /// Why not, in one line; the file is as it was.
     pub fn open(options: Options) -> Result<Self, OpenError> {
+        Self::open_if(options, moving::check_whole)
+    }
+
+    /// Opens a store that passes a check.
+    fn open_if(
+        options: Options,
+        check: impl FnOnce(&Connection, &Path) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
         let Options { file, events, observer, readers } = options;
         let (connection, name) = file::open_writer(&file)?;
+        check(&connection, &file)?;
         let writer = Writer::start(connection, events, observer)
             .map_err(|error| OpenError::Unwritable { file: file.clone(), why: error.to_string() })?;
         Ok(Self {

@@ -10,6 +10,7 @@ mod claimed;
 mod faults;
 mod interrupted;
 mod lockstep;
+mod moving;
 mod rounds;
 mod wide;
 

@@ -26,7 +26,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(TestStore) -> F) {
     runtime.block_on(async { test(open().await).await });
 }
 
-async fn open() -> TestStore {
+pub(super) async fn open() -> TestStore {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let file = folder.path().join("roost.db");
     let open: Open = Box::new(move |observer| {
@@ -42,7 +42,7 @@ fn open_file(file: &Path) -> Store {
     Store::open(options(file)).unwrap()
 }
 
-fn options(file: &Path) -> Options {
+pub(super) fn options(file: &Path) -> Options {
     Options { file: file.to_owned(), events: true, observer: Arc::new(Unobserved), readers: 2 }
 }
 
