@@ -2,7 +2,7 @@
 //!
 //! It runs the real binary as another process, speaks to it as any client would, and reads its
 //! processor time and memory from `/proc`. Codemap: `scenario/` says what is measured, `server`,
-//! `floor` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
+//! `engines`, `floor` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
 //! load, `board` which post is whose, `stats` and `plot` what is shown.
 //!
 //! It asserts nothing: a bar that is missed is a line in a table, never a failed test.
@@ -10,6 +10,7 @@
 mod audience;
 mod board;
 mod client;
+mod engines;
 mod error;
 mod floor;
 mod frame;
@@ -32,8 +33,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
+use crate::engines::Engines;
 use crate::error::{Error, Result, io_error};
-use crate::scenario::{Settings, fanout, idle, publish, reconnect, rest, saturate, timeline};
+use crate::scenario::{Settings, fanout, idle, pages, publish, reconnect, rest, saturate, spread, timeline};
 use crate::stats::{Report, markdown_head};
 
 /// Load generator and benchmarks of Roost.
@@ -49,6 +51,8 @@ struct CommandLine {
     /// Threads that read the listeners' sockets.
     #[arg(long, global = true, default_value_t = 1)]
     ears: usize,
+    #[command(flatten)]
+    engines: Engines,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -69,7 +73,11 @@ enum Scenario {
     Rest(rest::Arguments),
     /// A page of a timeline out of 1,000,000 posts, warm and cold.
     Timeline(timeline::Arguments),
-    /// All of them with their defaults, then one table in Markdown.
+    /// A page of a timeline on CQL, cached and not, by a bare read of the same rows.
+    Pages(pages::Arguments),
+    /// One post into 10,000 timelines on CQL, by a bare loop of inserts.
+    Spread(spread::Arguments),
+    /// All of them that need no engine, with their defaults, then one table in Markdown.
     All,
     /// The bare sockets that `fanout` compares with; it starts them itself.
     #[command(hide = true)]
@@ -147,9 +155,12 @@ async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> R
         Scenario::Publish(arguments) => publish::run(arguments, settings).await?,
         Scenario::Rest(arguments) => rest::run(arguments, settings).await?,
         Scenario::Timeline(arguments) => timeline::run(arguments, settings).await?,
+        Scenario::Pages(arguments) => pages::run(arguments, settings).await?,
+        Scenario::Spread(arguments) => spread::run(arguments, settings).await?,
         Scenario::All | Scenario::FloorServer => unreachable!("dispatched before"),
     };
     report.command = format!("roost-bench {command}");
+    report.note(format!("the server keeps everything in {}", settings.engines.name()));
     println!("{}", report.table());
     report.write(&settings.out)?;
     Ok(report)
@@ -164,5 +175,6 @@ fn settle(command_line: &CommandLine) -> Result<Settings> {
         server: command_line.server.clone().unwrap_or_else(|| own.with_file_name("roost")),
         out: command_line.out.clone(),
         ears: command_line.ears,
+        engines: command_line.engines.clone(),
     })
 }

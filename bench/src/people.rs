@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
+use uuid::Uuid;
 
+use crate::board::{Mark, content, now};
 use crate::client::{Caller, start_of};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -22,6 +25,13 @@ pub struct Person {
     pub id: String,
     /// The access token; good for an hour, which no scenario outlasts.
     pub token: String,
+}
+
+impl Person {
+    /// The id, parsed.
+    pub fn uuid(&self) -> Result<Uuid> {
+        Uuid::parse_str(&self.id).map_err(|_| Error::Refused(format!("{} is not a UUID", self.id)))
+    }
 }
 
 /// Registers this many users, named after the prefix.
@@ -99,4 +109,17 @@ pub async fn follow(
     });
     try_join_all(work).await?;
     Ok(())
+}
+
+/// Posts once; answers the post's id and how long its 201 took.
+pub async fn post(caller: &mut Caller, author: &Person, number: u32) -> Result<(Uuid, Duration)> {
+    #[derive(Deserialize)]
+    struct Posted {
+        id: Uuid,
+    }
+
+    let body = json!({ "content": content(Mark { sent_at: now(), number }) }).to_string();
+    let began = Instant::now();
+    let posted: Posted = caller.expect(201, Method::POST, "/posts", Some(&author.token), Some(body)).await?;
+    Ok((posted.id, began.elapsed()))
 }

@@ -6,13 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Transaction, params};
-use uuid::Uuid;
-
 use crate::board::{Mark, content, now};
 use crate::error::{Error, Result, io_error};
 use crate::people::Person;
 use crate::progress::Progress;
+use rusqlite::{Connection, Transaction, params};
 
 /// Posts lie within this long before now: within the 30 days that a timeline holds.
 const SPAN_MILLISECONDS: u64 = 20 * 24 * 3_600 * 1_000;
@@ -99,8 +97,7 @@ fn add_posts(store: &Transaction<'_>, amount: Amount, progress: &Progress) -> Re
 }
 
 fn add_follows(store: &Transaction<'_>, reader: &Person, followees: u64) -> Result<()> {
-    let reader =
-        Uuid::parse_str(&reader.id).map_err(|_| Error::Refused(format!("{} is not a UUID", reader.id)))?;
+    let reader = reader.uuid()?;
     let key: i64 =
         store.query_row("SELECT key FROM users WHERE id = ?1", [reader.as_bytes()], |row| row.get(0))?;
     let place: i64 =

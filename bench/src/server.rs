@@ -8,6 +8,7 @@ use hyper::Method;
 use tempfile::TempDir;
 
 use crate::client::Caller;
+use crate::engines::Engines;
 use crate::error::{Error, Result, io_error};
 use crate::process::{Process, Usage};
 
@@ -25,27 +26,29 @@ const LIMITS: [&str; 7] = [
     "ROOST_LIMIT_FRAMES_PER_SECOND",
 ];
 
-/// A running server and its data, which goes away with it.
+/// A running server and its data; the data folder goes away with it, the engines are emptied at its [`Server::end`].
 #[derive(Debug)]
 pub struct Server {
     process: Process,
     program: PathBuf,
     address: SocketAddr,
     data: TempDir,
+    engines: Engines,
 }
 
 impl Server {
-    /// Starts the program on fresh data in a folder under `folder` and waits until it is ready.
-    pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
+    /// Starts the program on fresh data, in a folder under `folder` and in emptied engines, and waits until it is ready.
+    pub async fn start(program: &Path, folder: &Path, engines: &Engines) -> Result<Self> {
         let program =
             program.canonicalize().map_err(io_error(format!("the server {}", program.display())))?;
         let data = tempfile::Builder::new()
             .prefix("data-")
             .tempdir_in(folder)
             .map_err(io_error("making a data folder"))?;
+        engines.clear().await?;
         let address = free_address()?;
-        let process = spawn(&program, address, data.path())?;
-        let mut server = Self { process, program, address, data };
+        let process = spawn(&program, address, data.path(), engines)?;
+        let mut server = Self { process, program, address, data, engines: engines.clone() };
         server.ready().await?;
         Ok(server)
     }
@@ -75,9 +78,15 @@ impl Server {
         self.process.stop(STOP_WITHIN).await
     }
 
+    /// Stops it, and empties its engines.
+    pub async fn end(mut self) -> Result<()> {
+        self.stop().await?;
+        self.engines.clear().await
+    }
+
     /// Starts it again on the same data and address; the former process must have ended.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.program, self.address, self.data.path())?;
+        self.process = spawn(&self.program, self.address, self.data.path(), &self.engines)?;
         self.ready().await
     }
 
@@ -100,9 +109,10 @@ impl Server {
     }
 }
 
-fn spawn(program: &Path, address: SocketAddr, folder: &Path) -> Result<Process> {
+fn spawn(program: &Path, address: SocketAddr, folder: &Path, engines: &Engines) -> Result<Process> {
     let data = data_folder(folder).display().to_string();
     let mut environment = vec![("ROOST_LISTEN", address.to_string()), ("ROOST_DATA_DIR", data)];
+    environment.extend(engines.environment());
     environment.extend(LIMITS.map(|limit| (limit, "0".to_owned())));
     let log = folder.join("server.log");
     let process = Process::start(program, ["serve"], &environment, &log, false)?;

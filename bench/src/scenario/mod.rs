@@ -3,16 +3,19 @@
 pub mod fanout;
 pub mod idle;
 mod online;
+pub mod pages;
 pub mod publish;
 pub mod reconnect;
 pub mod rest;
 pub mod saturate;
+pub mod spread;
 pub mod timeline;
 
 use std::path::PathBuf;
 
 use hdrhistogram::Histogram;
 
+use crate::engines::Engines;
 use crate::error::Result;
 use crate::publisher::Published;
 use crate::server::Server;
@@ -28,12 +31,14 @@ pub struct Settings {
     pub out: PathBuf,
     /// Threads that read the listeners' sockets.
     pub ears: usize,
+    /// What servers stand on.
+    pub engines: Engines,
 }
 
 impl Settings {
     /// Starts the server on fresh data.
     pub async fn start_server(&self) -> Result<Server> {
-        Server::start(&self.server, &self.out).await
+        Server::start(&self.server, &self.out, &self.engines).await
     }
 }
 
