@@ -206,13 +206,16 @@ impl SessionState {
         if let Some(loss) = loss {
             self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
         }
-        let (mut entries, told) = match missed {
+        let (mut entries, mut told) = match missed {
             Missed::Entries { entries, told } => (entries, told),
             // More is on its way than can be replayed: the client has been told to read its timeline.
             Missed::Lost(_) => (Vec::new(), Told::up_to(start.mark)),
         };
         if cursor.is_none() {
             entries.retain(|entry| start.is_new(entry.seq));
+            // What was on its way then may not be read yet, and be pushed.
+            told.also.extend(start.old);
+            told.also.sort_unstable();
         }
         self.replay(&entries, promised, told).await;
         Ok(())

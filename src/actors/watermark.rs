@@ -62,7 +62,7 @@ struct Moving {
 }
 
 /// Where a connection without a cursor begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// Everything up to here has arrived.
     pub mark: Seq,
@@ -70,6 +70,8 @@ pub struct Start {
     pub head: Seq,
     /// Those up to `head` that nobody had been told of: they are new to whoever comes now.
     pub unanswered: Vec<Seq>,
+    /// Those up to `head` that may still come by, and are old.
+    pub old: Vec<Seq>,
 }
 
 impl Start {
@@ -111,16 +113,12 @@ impl Watermark {
     /// Where a connection that comes now, without a cursor, begins.
     pub fn start(&self) -> Start {
         let state = self.lock();
-        Start {
-            mark: state.mark_without(None),
-            head: state.head,
-            unanswered: state
-                .moving
-                .iter()
-                .filter(|(_, moving)| !moving.answered)
-                .map(|(seq, _)| *seq)
-                .collect(),
+        let mut start = Start { mark: state.mark_without(None), head: state.head, ..Start::default() };
+        for (seq, moving) in &state.moving {
+            let seqs = if moving.answered { &mut start.old } else { &mut start.unanswered };
+            seqs.push(*seq);
         }
+        start
     }
 
     /// The change behind `seq` is being answered: who connects from now on came after it.
@@ -391,6 +389,10 @@ mod tests {
         watermark.answered(Seq(2));
         let start = watermark.start();
         assert_eq!((start.mark, start.head), (Seq(0), Seq(3)));
+        assert_eq!(
+            (start.unanswered.as_slice(), start.old.as_slice()),
+            (&[Seq(1), Seq(3)][..], &[Seq(2)][..])
+        );
         assert_eq!([1, 2, 3, 4].map(|seq| start.is_new(Seq(seq))), [true, false, true, true]);
     }
 

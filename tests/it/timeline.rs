@@ -176,6 +176,7 @@ async fn it_holds_the_newest_800_however_it_is_walked() {
             one.await.unwrap();
         }
     }
+    app.spreads().await;
     let first = page(&eve, "?limit=100").await;
     assert_eq!(first["total"], 800);
     let mut walked = ids(&first["posts"]);

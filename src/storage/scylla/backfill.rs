@@ -52,8 +52,8 @@ pub(super) struct Sight {
     pub(super) since: i64,
     /// Posts that are older stay hidden.
     pub(super) from: i64,
-    /// The follow itself.
-    pub(super) place: i64,
+    /// When the follow was made.
+    pub(super) begun: i64,
 }
 
 impl Inner {
@@ -105,11 +105,11 @@ impl Inner {
         &self,
         reader: UserId,
         author: UserId,
-        Sight { since, place, .. }: Sight,
+        Sight { since, begun, .. }: Sight,
     ) -> Result<(), StorageError> {
         let now = Timestamp::now();
         // The beginning was read a moment before the follow got its stamp.
-        let days: Vec<i32> = (stamp::day(from_column(place)) - 1..=stamp::day(self.clock.head())).collect();
+        let days: Vec<i32> = (stamp::day(from_column(begun)) - 1..=stamp::day(self.clock.head())).collect();
         let values = (author.0, &days[days.len().saturating_sub(DELETION_DAYS)..], since);
         let deletions: Vec<Gone> = self.cql.rows(&self.backfills.deletions, values).await?;
         let mut days: BTreeMap<i32, Vec<_>> = BTreeMap::new();

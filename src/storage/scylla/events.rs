@@ -14,17 +14,22 @@ use crate::storage::{Backlog, DeadLetter, EventJob, Jobs, Listed, Page, Pending,
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The one kind of dead letters.
 const TOPIC: &str = "events";
+/// An event's removal is newer than it, and than whatever was said of it: no event is tried so often.
+const SENT: i64 = 1_000_000;
+/// A count of all letters, which takes their partitions whole, is good for so long.
+const COUNTED_FOR: Duration = Duration::from_secs(60);
 
 statements! {
     /// What events send.
     Statements {
         event: Write, "INSERT INTO events (shard, minute, id, event, attempts, due_at) VALUES (?, ?, ?, ?, 0, ?) USING TIMESTAMP ?";
         text: Read, "SELECT event FROM events WHERE shard = ? AND minute = ? AND id = ?";
-        sent: Write, "DELETE FROM events WHERE shard = ? AND minute = ? AND id = ?";
-        postpone: Write, "UPDATE events SET attempts = ?, due_at = ? WHERE shard = ? AND minute = ? AND id = ?";
+        sent: Write, "DELETE FROM events USING TIMESTAMP ? WHERE shard = ? AND minute = ? AND id = ?";
+        postpone: Write, "UPDATE events USING TIMESTAMP ? SET attempts = ?, due_at = ? WHERE shard = ? AND minute = ? AND id = ?";
         bury_day: Write, "INSERT INTO dead_letter_days (topic, day) VALUES (?, ?)";
         bury: Write, "INSERT INTO dead_letters (topic, day, id, event, error, attempts, buried_at) VALUES (?, ?, ?, ?, ?, ?, ?)";
         days: Read, "SELECT day FROM dead_letter_days WHERE topic = ?";
@@ -32,6 +37,7 @@ statements! {
         letter: Read, "SELECT id, event, error, attempts, buried_at FROM dead_letters WHERE topic = ? AND day = ? AND id = ?";
         count: Read, "SELECT count(*) FROM dead_letters WHERE topic = ? AND day = ?";
         forget: Write, "DELETE FROM dead_letters WHERE topic = ? AND day = ? AND id = ?";
+        forget_day: Write, "DELETE FROM dead_letter_days WHERE topic = ? AND day = ?";
     }
 }
 
@@ -39,6 +45,7 @@ statements! {
 pub(super) struct Events {
     statements: Statements,
     waiting: Mutex<BTreeMap<Seq, Waiting>>,
+    counted: Mutex<Option<Counted>>,
 }
 
 /// An event that is not sent.
@@ -46,16 +53,36 @@ pub(super) struct Events {
 pub(super) struct Waiting {
     pub(super) attempts: i32,
     pub(super) due_at: Timestamp,
+    /// What it is buried as, once that was begun.
+    letter: Option<Seq>,
+}
+
+/// How many letters there were.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    letters: u64,
+    at: Instant,
 }
 
 impl Events {
     pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
-        Ok(Self { statements: Statements::prepare(cql).await?, waiting: Mutex::default() })
+        let statements = Statements::prepare(cql).await?;
+        Ok(Self { statements, waiting: Mutex::default(), counted: Mutex::default() })
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Option<Counted>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What waits, by stamp.
     pub(super) fn waiting(&self) -> MutexGuard<'_, BTreeMap<Seq, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    pub(super) const fn new(attempts: i32, due_at: Timestamp) -> Self {
+        Self { attempts, due_at, letter: None }
     }
 }
 
@@ -73,7 +100,7 @@ impl Inner {
         let (shard, minute, id) = place(seq);
         let values = (shard, minute, id, event, at.millis(), stamp::written_at(seq));
         self.cql.write(&self.events.statements.event, values).await?;
-        self.events.waiting().insert(seq, Waiting { attempts: 0, due_at: at });
+        self.events.waiting().insert(seq, Waiting::new(0, at));
         Ok(())
     }
 
@@ -83,13 +110,11 @@ impl Inner {
             let due = waiting.iter().filter(|(_, event)| event.due_at <= now);
             due.take(limit).map(|(seq, event)| (*seq, *event)).collect()
         };
-        let texts = try_join_all(due.iter().map(|(seq, _)| async move {
-            self.cql.first::<(String,)>(&self.events.statements.text, place(*seq)).await
-        }));
+        let texts = try_join_all(due.iter().map(|(seq, _)| async move { self.text(*seq).await }));
         let mut jobs = Vec::with_capacity(due.len());
         for ((seq, event), text) in due.iter().zip(texts.await?) {
             match text {
-                Some((event_text,)) => jobs.push(EventJob {
+                Some(event_text) => jobs.push(EventJob {
                     id: seq.0,
                     event: event_text,
                     attempts: event.attempts.unsigned_abs(),
@@ -103,8 +128,19 @@ impl Inner {
         Ok(jobs)
     }
 
+    /// An event's text; none where it was sent.
+    async fn text(&self, seq: Seq) -> Result<Option<String>, StorageError> {
+        let row: Option<(Option<String>,)> = self.cql.first(&self.events.statements.text, place(seq)).await?;
+        Ok(row.and_then(|(text,)| text))
+    }
+
     async fn sent(&self, ids: Vec<u64>) -> Result<(), StorageError> {
-        let sent = ids.iter().map(|id| self.cql.write(&self.events.statements.sent, place(Seq(*id))));
+        let sent = ids.iter().map(|id| {
+            let seq = Seq(*id);
+            let (shard, minute, id) = place(seq);
+            let written_at = stamp::written_at(seq) + SENT;
+            self.cql.write(&self.events.statements.sent, (written_at, shard, minute, id))
+        });
         try_join_all(sent).await?;
         let mut waiting = self.events.waiting();
         for id in &ids {
@@ -118,9 +154,10 @@ impl Inner {
         let Some(event) = self.events.waiting().get(&seq).copied() else { return Ok(()) };
         let attempts = event.attempts + 1;
         let (shard, minute, id) = place(seq);
-        let values = (attempts, due_at.millis(), shard, minute, id);
+        let written_at = stamp::written_at(seq) + i64::from(attempts);
+        let values = (written_at, attempts, due_at.millis(), shard, minute, id);
         self.cql.write(&self.events.statements.postpone, values).await?;
-        self.events.waiting().insert(seq, Waiting { attempts, due_at });
+        self.events.waiting().insert(seq, Waiting { attempts, due_at, ..event });
         Ok(())
     }
 
@@ -128,14 +165,16 @@ impl Inner {
         let Events { statements, .. } = &self.events;
         let seq = Seq(id);
         let Some(event) = self.events.waiting().get(&seq).copied() else { return Ok(()) };
-        let text: Option<(String,)> = self.cql.first(&statements.text, place(seq)).await?;
-        if let Some((text,)) = text {
-            let letter = self.clock.stamp(0, None, |_| {});
+        if let Some(text) = self.text(seq).await? {
+            // Tried again it is the same letter.
+            let letter = event.letter.unwrap_or_else(|| self.clock.stamp(0, None, |_| {}));
+            self.events.waiting().insert(seq, Waiting { letter: Some(letter), ..event });
             let day = stamp::day(letter);
             self.cql.write(&statements.bury_day, (TOPIC, day)).await?;
             // The try that gives it up counts too.
             let values = (TOPIC, day, column(letter), text, error, event.attempts + 1, now.millis());
             self.cql.write(&statements.bury, values).await?;
+            *self.events.counted() = None;
         }
         self.sent(vec![id]).await
     }
@@ -145,28 +184,58 @@ impl Inner {
         Ok(days.into_iter().map(|(day,)| day).collect())
     }
 
+    /// Counts all letters; a day that has none any more is forgotten.
     async fn count_letters(&self, days: &[i32]) -> Result<u64, StorageError> {
+        let Events { statements, .. } = &self.events;
+        let at = Instant::now();
+        // Letters of yesterday may still be on their way.
+        let settled = stamp::day(self.clock.head()) - 1;
         let counts = days.iter().map(|day| async move {
-            self.cql.first::<(i64,)>(&self.events.statements.count, (TOPIC, *day)).await
+            let count = self.cql.first::<(i64,)>(&statements.count, (TOPIC, *day)).await?;
+            let count = count.map_or(0, |(count,)| count.unsigned_abs());
+            if count == 0 && *day < settled {
+                self.cql.write(&statements.forget_day, (TOPIC, *day)).await?;
+            }
+            Ok::<_, StorageError>(count)
         });
-        let counts = try_join_all(counts).await?;
-        Ok(counts.into_iter().flatten().map(|(count,)| count.unsigned_abs()).sum())
+        let letters = try_join_all(counts).await?.into_iter().sum();
+        *self.events.counted() = Some(Counted { letters, at });
+        Ok(letters)
     }
 
     async fn dead_letters(&self, page: Page) -> Result<Listed<DeadLetter>, StorageError> {
-        let after = Seq(page.before.unwrap_or(0));
         let days = self.letter_days().await?;
         let total = self.count_letters(&days).await?;
-        let mut items = Vec::new();
-        for day in days.into_iter().filter(|day| *day >= stamp::day(after)) {
-            let left = page.limit - items.len();
-            let Ok(left @ 1..) = i32::try_from(left) else { break };
-            let values = (TOPIC, day, column(after), left);
+        let found = self.letters_after(&days, Seq(page.before.unwrap_or(0)), page.limit).await?;
+        Ok(Listed { items: found.into_iter().map(|letter| (letter.id, letter)).collect(), total })
+    }
+
+    /// The next letters behind one, oldest first.
+    async fn letters_after(
+        &self,
+        days: &[i32],
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
+        let mut letters = Vec::new();
+        for day in days.iter().filter(|day| **day >= stamp::day(after)) {
+            let Ok(left @ 1..) = i32::try_from(limit - letters.len()) else { break };
+            let values = (TOPIC, *day, column(after), left);
             let found: Vec<Letter> = self.cql.rows(&self.events.statements.letters, values).await?;
-            items.extend(found.into_iter().map(letter).map(|letter| (letter.id, letter)));
+            letters.extend(found.into_iter().map(letter));
         }
-        items.truncate(page.limit);
-        Ok(Listed { items, total })
+        letters.truncate(limit);
+        Ok(letters)
+    }
+
+    /// The next letters behind one, for a copy, which needs no count.
+    pub(super) async fn letters_to_move(
+        &self,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StorageError> {
+        let days = self.letter_days().await?;
+        self.letters_after(&days, after, limit).await
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StorageError> {
@@ -187,12 +256,17 @@ impl Inner {
         if was_there {
             let values = (TOPIC, stamp::day(Seq(id)), column(Seq(id)));
             self.cql.write(&self.events.statements.forget, values).await?;
+            *self.events.counted() = None;
         }
         Ok(was_there)
     }
 
     async fn backlog(&self) -> Result<Backlog, StorageError> {
-        let dead_letters = self.count_letters(&self.letter_days().await?).await?;
+        let counted = *self.events.counted();
+        let dead_letters = match counted {
+            Some(Counted { letters, at }) if at.elapsed() < COUNTED_FOR => letters,
+            _ => self.count_letters(&self.letter_days().await?).await?,
+        };
         let (deliveries, oldest_delivery) = {
             let open = self.jobs.open();
             (open.len() as u64, open.keys().next().copied())

@@ -47,7 +47,7 @@ statements! {
         enlist: Write, "INSERT INTO followers_by_place (followee, shard, place, follower) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
         delist: Write, "DELETE FROM followers_by_place USING TIMESTAMP ? WHERE followee = ? AND shard = ? AND place = ?";
         page: Read, "SELECT place, follower FROM followers_by_place WHERE followee = ? AND shard = ? AND place < ? LIMIT ?";
-        user: Read, "SELECT id FROM users WHERE id = ?";
+        user: Read, "SELECT username FROM users WHERE id = ?";
         names: Read, "SELECT id, username FROM users WHERE id IN ?";
     }
 }
@@ -265,10 +265,11 @@ impl Inner {
         Ok(Some(Listed { items: self.named(places).await?, total }))
     }
 
-    /// Whether there is such a user.
+    /// Whether there is such a user: a row of a version alone is nobody.
     pub(super) async fn is_user(&self, user: UserId) -> Result<bool, StorageError> {
-        let row: Option<(Uuid,)> = self.cql.first(&self.followers.statements.user, (user.0,)).await?;
-        Ok(row.is_some())
+        let row: Option<(Option<String>,)> =
+            self.cql.first(&self.followers.statements.user, (user.0,)).await?;
+        Ok(row.is_some_and(|(username,)| username.is_some()))
     }
 
     /// Users by id, each at its place, with their names now.

@@ -23,10 +23,13 @@ use crate::storage::{Followed, Graph, Listed, Page, Pending, StorageError};
 use scylla::serialize::row::SerializeRow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A row remembers the jobs of so many changes.
 pub(super) const RECENT: usize = 8;
+/// For how long a place that is left costs a tombstone: the tables' `gc_grace_seconds`.
+const TOMBSTONES: Duration = Duration::from_secs(10 * 24 * 3_600);
 
 statements! {
     /// What the follower's side sends.
@@ -132,8 +135,8 @@ impl Inner {
                 created_at: follow.created_at.millis(),
                 since: column(since),
                 sees_from,
-                // That of its job, once there is one.
-                place: 0,
+                // That of its job, once there is one, unless the pair is restless.
+                place: row.as_ref().map_or(0, |row| row.place),
                 // Where the row is on the followee's side it stays.
                 shard: row.as_ref().map_or(shard, |row| row.shard),
                 recent: row.as_ref().map(|row| row.recent.clone()).unwrap_or_default(),
@@ -182,12 +185,7 @@ impl Inner {
             ControlFlow::Continue(row) => row,
         };
         let mut noted = row.job(pair, at);
-        let seq = self.clock.stamp(stamp::shard_of(pair.0), None, |_| {});
-        if let Err(error) = self.write_job(seq, &noted, 0).await {
-            // Nothing was sent for it: it is void.
-            self.end_job(seq);
-            return Err(error);
-        }
+        let seq = self.begin_job(pair.0, &noted).await?;
         let mut revision = 0;
         let mut pauses = Pauses::default();
         loop {
@@ -254,7 +252,8 @@ impl Inner {
                 self.enlist_follower(theirs, follower, place, version),
             )?;
             // Only now: whatever is posted later finds the follower in the list.
-            let sight = Sight { since: row.since, from: row.sees_from, place };
+            let begun = row.recent.first().copied().unwrap_or(place);
+            let sight = Sight { since: row.since, from: row.sees_from, begun };
             return self.backfill(follower, followee, sight).await;
         }
         tokio::try_join!(
@@ -423,11 +422,17 @@ impl Row {
         self.recent.contains(&column(seq))
     }
 
-    /// The job of that stamp changes it; a follow stands where its job does.
+    /// The job of that stamp changes it; a follow stands where its job does. That of a restless pair stays where it
+    /// stood: each place that is left costs the lists a tombstone, and who reads them meets them all.
     fn take_job(&mut self, seq: Seq) {
+        let is_restless = self.recent.len() == RECENT
+            && self
+                .recent
+                .last()
+                .is_some_and(|oldest| stamp::between(from_column(*oldest), seq) < TOMBSTONES);
         self.recent.insert(0, column(seq));
         self.recent.truncate(RECENT);
-        if self.follows {
+        if self.follows && !(is_restless && self.place > 0) {
             self.place = column(seq);
         }
     }

@@ -142,11 +142,17 @@ impl Jobs {
 }
 
 impl Inner {
-    /// Notes a job of `owner` down; answers its stamp.
-    pub(super) async fn begin_job(&self, owner: UserId, job: &Job) -> Result<Seq, StorageError> {
+    /// Notes a job of `owner` down; answers its stamp. One that could not be noted down is void: nothing is begun
+    /// for it, and should its row come late, it comes as done.
+    pub(super) async fn begin_job(self: &Arc<Self>, owner: UserId, job: &Job) -> Result<Seq, StorageError> {
         let seq = self.clock.stamp(stamp::shard_of(owner), None, |_| {});
-        self.write_job(seq, job, 0).await?;
-        Ok(seq)
+        match self.write_job(seq, job, 0).await {
+            Ok(()) => Ok(seq),
+            Err(error) => {
+                self.end_job(seq);
+                Err(error)
+            }
+        }
     }
 
     /// Writes a job's row; again with a greater `revision` where it must say something else.

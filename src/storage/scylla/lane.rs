@@ -261,7 +261,8 @@ impl Inner {
         // Until a job is written, what fails has not happened.
         let begun = async {
             let known = self.known(id, author).await?;
-            let name: Option<(String,)> = self.cql.first(&self.lanes.statements.name, (id.0,)).await?;
+            let name: Option<(Option<String>,)> =
+                self.cql.first(&self.lanes.statements.name, (id.0,)).await?;
             let mut used = Vec::with_capacity(group.len());
             for (post, _) in &group {
                 used.push(match &post.key {
@@ -275,7 +276,8 @@ impl Inner {
             Ok(begun) => begun,
             Err(error) => return group.iter_mut().for_each(|(_, answer)| answer.give(Err(error.clone()))),
         };
-        let Some((name,)) = name else {
+        // A row of a version alone is nobody.
+        let Some((Some(name),)) = name else {
             return group.iter_mut().for_each(|(_, answer)| answer.give(Ok(Appended::NoAuthor)));
         };
         let mut posts = Vec::with_capacity(group.len());
@@ -384,6 +386,7 @@ impl Inner {
         if let Err(error) = self.write_jobs(jobs).await {
             // Whatever was noted down is void: it has no place, and nobody will give it one.
             self.withdraw(jobs);
+            self.end_jobs(jobs.iter().map(|(seq, _)| *seq));
             fail(&error);
             return false;
         }
@@ -431,7 +434,7 @@ impl Inner {
                         return Ok(next.recent.first().is_some_and(|seq| now.recent.contains(seq)));
                     }
                     // Not there, and may come yet: sending the same again makes it certain.
-                    Ok(_) => continue,
+                    Ok(_) => StorageError::Unavailable("an author's row was not changed".to_owned()),
                     Err(error) => error,
                 },
                 Err(error @ StorageError::Refused(_)) => return Err(error),

@@ -35,6 +35,7 @@ statements! {
         shown: Read, "SELECT id FROM posts WHERE id = ?";
         deletion: Read, "SELECT seq FROM deletions_by_author WHERE author = ? AND day = ? AND seq = ?";
         clear: Write, "DELETE FROM jobs WHERE shard = ? AND minute = ?";
+        clear_events: Write, "DELETE FROM events WHERE shard = ? AND minute = ?";
         unmark: Write, "DELETE FROM minutes WHERE kind = ? AND shard = ? AND minute = ?";
         pass: Write, "INSERT INTO job_cursors (kind, shard, minute) VALUES (?, ?, ?)";
     }
@@ -105,10 +106,10 @@ impl Inner {
             let events: Vec<(i64, Option<i32>, Option<i64>)> =
                 self.cql.rows(&statements.events, (shard, minute)).await?;
             for (id, attempts, due_at) in events {
-                // An event that was put off while it was sent: its removal came first.
+                // What is left of a row that is not there.
                 let (Some(attempts), Some(due_at)) = (attempts, due_at) else { continue };
                 let due_at = Timestamp::from_millis(due_at);
-                self.events.waiting().insert(from_column(id), Waiting { attempts, due_at });
+                self.events.waiting().insert(from_column(id), Waiting::new(attempts, due_at));
             }
         }
         let mut left = Vec::new();
@@ -216,9 +217,11 @@ impl Inner {
         for (queue, shard, minute) in old {
             if self.is_over(queue, shard, minute).await? {
                 let statements = &self.recovery.statements;
-                if queue == Queue::Jobs {
-                    self.cql.write(&statements.clear, (shard, minute)).await?;
-                }
+                let clear = match queue {
+                    Queue::Jobs => &statements.clear,
+                    Queue::Events => &statements.clear_events,
+                };
+                self.cql.write(clear, (shard, minute)).await?;
                 self.cql.write(&statements.unmark, (queue.name(), shard, minute)).await?;
                 self.jobs.live().remove(&(queue, shard, minute));
                 // What is older in this shard keeps the cursor back; events follow their jobs.

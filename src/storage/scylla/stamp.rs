@@ -8,7 +8,7 @@ use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{EventId, UserId};
 use crate::model::timestamp::Timestamp;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Authors, users and their jobs belong to so many shards.
 pub(super) const SHARDS: u64 = 256;
@@ -97,6 +97,11 @@ pub(super) const fn day(seq: Seq) -> i32 {
 /// When it was given.
 pub(super) const fn time(seq: Seq) -> Timestamp {
     Timestamp::from_millis((micros(seq) / 1_000) as i64)
+}
+
+/// From one to a later one.
+pub(super) const fn between(earlier: Seq, later: Seq) -> Duration {
+    Duration::from_micros(micros(later).saturating_sub(micros(earlier)))
 }
 
 /// The least stamp of a day.

@@ -94,6 +94,14 @@ impl TestApp {
         &self.running.as_ref().expect("it runs").node
     }
 
+    /// Everything that was posted is in every timeline.
+    pub async fn spreads(&self) {
+        until("everything is in every timeline", async || {
+            (self.node().watermark.unspread() == 0).then_some(())
+        })
+        .await;
+    }
+
     /// An orderly stop.
     pub async fn stop(&mut self) {
         let Running { node, stop, serving } = self.running.take().expect("it runs");

@@ -107,6 +107,7 @@ async fn more_than_800_missed_posts_get_resync() {
         whole.expect("newPost").await;
     }
     post(1).await;
+    app.spreads().await;
     let mut resumed = eve.resumes(&cursor).await;
     assert_eq!(resumed.connected["resumed"], false);
     assert_eq!(resumed.expect("resync").await["reason"], "too_many");

@@ -12,6 +12,7 @@ mod interrupted;
 mod lockstep;
 mod moving;
 mod rounds;
+mod rows;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};

@@ -11,7 +11,7 @@ use crate::storage::moving::{
 };
 use crate::storage::scylla::cql::statements;
 use crate::storage::scylla::stamp::{self, column, from_column};
-use crate::storage::{Accounts, Jobs, KEY_AGE, Page, Pending, StorageError, Timelines};
+use crate::storage::{Accounts, DeadLetter, KEY_AGE, Pending, StorageError, Timelines};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
@@ -357,11 +357,11 @@ impl Parts {
 
     async fn letters(&self, after: Option<&str>) -> Result<Portion, StorageError> {
         let limit = usize::try_from(ROWS).unwrap_or(usize::MAX);
-        let found = self.store.dead_letters(Page { before: Some(place(after)?), limit }).await?.items;
-        let next = found.last().filter(|_| found.len() == limit).map(|(id, _)| id.to_string());
-        let letters = found.into_iter().map(|(number, letter)| {
-            let (event, error, attempts) = (letter.event, letter.error, letter.attempts);
-            Record::Letter(MovedLetter { number, event, error, attempts, buried_at: letter.buried_at })
+        let found = self.inner().letters_to_move(Seq(place(after)?), limit).await?;
+        let next = found.last().filter(|_| found.len() == limit).map(|letter| letter.id.to_string());
+        let letters = found.into_iter().map(|letter| {
+            let DeadLetter { id: number, event, error, attempts, buried_at } = letter;
+            Record::Letter(MovedLetter { number, event, error, attempts, buried_at })
         });
         Ok(Portion { records: letters.collect(), next, share: None })
     }

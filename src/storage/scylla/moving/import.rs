@@ -98,8 +98,9 @@ impl Progress {
                 let made_at = u64::try_from(post.created_at.millis()).unwrap_or(0) * MICROS;
                 (made_at.min(begun_at), stamp::shard_of(post.author))
             }
-            // Not before: whoever looked for events here has passed the minutes before.
-            Record::Event(_) | Record::Letter(_) => (begun_at, 0),
+            // Not before: whoever looked for events here has passed the minutes before. They go round the shards:
+            // all of them may fall into one minute.
+            Record::Event(_) | Record::Letter(_) => (begun_at, (self.last & 0xff) as u8),
             _ => return Seq(0),
         };
         self.last = wanted.max(self.last + 1);
@@ -250,7 +251,7 @@ impl Parts {
         if follow.crowd > inner.wide_author_followers {
             return Ok(());
         }
-        inner.backfill_posts(follower, followee, Sight { since, from: sees_from, place }).await
+        inner.backfill_posts(follower, followee, Sight { since, from: sees_from, begun: place }).await
     }
 
     /// The row that orders an author's entries, from the posts that are there.

@@ -9,7 +9,7 @@ use roost::model::id::UserId;
 use roost::storage::{TIMELINE_ENTRIES, TimelineFrom};
 use std::collections::BTreeSet;
 
-/// More than one slice of followers.
+/// Enough for a fan-out to be under way for a while.
 const FOLLOWERS: usize = 150;
 
 /// Somebody with many followers.
