@@ -19,7 +19,7 @@ use std::io::Write;
 use std::time::Duration;
 
 /// How long a condition may take to hold before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Says that a test cannot run here, and why; where CI is set that is a failure.
 pub fn skip(test: &str, why: &str) {
