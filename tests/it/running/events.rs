@@ -198,7 +198,7 @@ async fn is_buried_and_sent_again(mut server: RealServer) -> RealServer {
     sink.refuse(false);
     server.spawn();
     let sent = sink.wait_for("post.created", 11).await;
-    assert_eq!(sent.last().unwrap()["data"]["content"], "three");
+    assert_eq!(sent.last().expect("the last")["data"]["content"], "three");
     let missing = server.runs(&["dead-letters", "show", "999999"]);
     assert_eq!(
         (missing.status.code(), String::from_utf8_lossy(&missing.stderr).lines().count()),
