@@ -67,6 +67,8 @@ pub struct AuthorState {
     arguments: AuthorArguments,
     newest: Option<PostId>,
     begun: VecDeque<Begun>,
+    /// Whether a write failed since the last that did not: it may have been done, and nobody brought it.
+    is_behind: bool,
 }
 
 /// A write that the store has been handed.
@@ -88,7 +90,7 @@ impl Actor for Author {
         let newest = arguments.posts.newest_id(arguments.author).await?;
         // Before anything new: what the one before left behind.
         arguments.redrive().await?;
-        Ok(AuthorState { arguments, newest, begun: VecDeque::new() })
+        Ok(AuthorState { arguments, newest, begun: VecDeque::new(), is_behind: false })
     }
 
     async fn handle(
@@ -139,6 +141,7 @@ impl AuthorState {
                     Ok(Appended::Stored(entry)) => Some(entry.clone()),
                     _ => None,
                 };
+                self.catch_up(result.is_ok(), entry.as_ref()).await;
                 self.arguments.send(entry).await;
                 let _ = reply.send(result);
             }
@@ -148,10 +151,22 @@ impl AuthorState {
                     Ok(Deletion::Done(entry)) => Some(entry.clone()),
                     _ => None,
                 };
+                self.catch_up(result.is_ok(), entry.as_ref()).await;
                 self.arguments.send(entry).await;
                 let _ = reply.send(result);
             }
             None => {}
+        }
+    }
+
+    /// A write that failed and was done all the same goes before whatever comes next, and before the answer to who
+    /// sent it again.
+    async fn catch_up(&mut self, is_done: bool, next: Option<&Entry>) {
+        if !is_done {
+            self.is_behind = true;
+        } else if self.is_behind {
+            // Where that fails, too, the courier sees to it.
+            self.is_behind = self.arguments.redrive_before(next.map(|entry| entry.seq)).await.is_err();
         }
     }
 }
@@ -169,8 +184,14 @@ impl AuthorArguments {
     }
 
     async fn redrive(&self) -> Result<(), StorageError> {
+        self.redrive_before(None).await
+    }
+
+    /// Brings what is durable and still on its way, up to an entry that is brought in its turn.
+    async fn redrive_before(&self, next: Option<Seq>) -> Result<(), StorageError> {
         let Self { author, posts, relays, watermark, .. } = self;
-        let moving = watermark.moving_of(*author);
+        let mut moving = watermark.moving_of(*author);
+        moving.retain(|seq| next.is_none_or(|next| *seq < next));
         if moving.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //!
 //! A few workers a node, spawned and ended by the `Node`; each takes the oldest entry that nobody has
 //! taken from the [`Watermark`], which bounds nothing but is fed by authors whose queues are bounded, and
-//! keeps 24 bytes an entry. What fails is tried again, with growing pauses up to 30 s, until it succeeds:
+//! keeps 24 bytes an entry. What fails is tried again, with growing pauses up to 5 s, until it succeeds:
 //! what only waits for its turn does not wait for it.
 
 use super::watermark::Watermark;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 const WORKERS: usize = 8;
 /// The first pause after a failure, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts the workers; they end when what is answered is dropped.
 #[must_use]

@@ -10,7 +10,6 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::io::{self, Write};
-use std::path::Path;
 
 pub(super) const EXAMPLE: &str = "Example:\n  roost dead-letters list\n  roost dead-letters show 7\n  \
      roost dead-letters redrive --all\n  roost dead-letters drop 7 8";
@@ -69,12 +68,15 @@ impl DeadLetters {
         | Action::Show { data, .. }
         | Action::Redrive { data, .. }
         | Action::Drop { data, .. }) = &self.action;
-        let folder = data.config()?.data_dir;
-        runtime()?.block_on(self.act(&folder, &mut io::stdout()))
+        let config = data.config()?;
+        runtime()?.block_on(async {
+            // Boxed: all that a driver holds would be a part of this future.
+            let operator = Box::pin(Operator::reach_by(&config)).await?;
+            self.act(operator, &mut io::stdout()).await
+        })
     }
 
-    pub(super) async fn act(&self, folder: &Path, out: &mut impl Write) -> Result<(), CliError> {
-        let operator = Operator::reach(folder).await?;
+    pub(super) async fn act(&self, operator: Operator, out: &mut impl Write) -> Result<(), CliError> {
         let done = match &self.action {
             Action::List { json: true, .. } => list_lines(&operator, out).await,
             Action::List { json: false, .. } => list_table(&operator, out).await,

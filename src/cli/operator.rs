@@ -1,13 +1,15 @@
 //! How an operator's command reaches the data: by the running server's socket or, when none runs, by
-//! opening the store here. Both answer the same requests, those of `http::admin`.
+//! opening the store here, as the only one who does: a data folder is locked, a keyspace claimed. All answer the
+//! same requests, those of `http::admin`.
 
 use super::CliError;
+use crate::config::Config;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::http::admin;
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::storage::sqlite::{Options, Store};
-use crate::storage::{EntryObserver, Upkeep};
+use crate::storage::{EntryObserver, Upkeep, scylla};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
@@ -27,6 +29,8 @@ pub(super) enum Operator {
     Server(PathBuf),
     /// The store itself, locked for as long as this lives.
     Store { router: Router, store: Store, _locked: DataDir },
+    /// The store in a cluster, claimed until it is left; a data folder may be elsewhere.
+    Keyspace { router: Router, store: scylla::Store, claim: Box<scylla::Claim>, _locked: Option<DataDir> },
 }
 
 impl Operator {
@@ -46,6 +50,38 @@ impl Operator {
         let store = open(&data).await?;
         let router = admin::router(Arc::new(store.clone()), Some(Arc::new(store.clone())));
         Ok(Self::Store { router, store, _locked: data })
+    }
+
+    /// Reaches whatever keeps the data that the settings name.
+    pub async fn reach_by(config: &Config) -> Result<Self, CliError> {
+        let Some(access) = config.scylla() else { return Self::reach(&config.data_dir).await };
+        let locked = match DataDir::open_existing(&config.data_dir) {
+            Ok(data) => Some(data),
+            Err(DataDirError::InUse { .. }) => return Ok(Self::Server(config.data_dir.clone())),
+            // It may be on another machine: the claim tells whether a server runs there.
+            Err(DataDirError::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let keyspace = access.keyspace.clone();
+        let options = scylla::Options {
+            access,
+            events: false,
+            observer: Arc::new(Unheard),
+            wide_author_followers: u64::MAX,
+        };
+        // Boxed: all that the driver holds would be a part of this future.
+        let store = Box::pin(scylla::Store::open(options)).await;
+        let store = store.map_err(|error| CliError::Failed(error.to_string()))?;
+        let claim =
+            Box::pin(store.claim(&format!("an operator's command (pid {})", std::process::id()))).await;
+        let claim = claim.map_err(|error| match error {
+            scylla::ClaimError::Taken(node) => CliError::Failed(format!(
+                "keyspace {keyspace} is in use by {node}, which is running: give this command its data_dir"
+            )),
+            scylla::ClaimError::Storage(error) => CliError::Failed(error.to_string()),
+        })?;
+        let router = admin::router(Arc::new(store.clone()), None);
+        Ok(Self::Keyspace { router, store, claim: Box::new(claim), _locked: locked })
     }
 
     /// Asks, and reads the whole answer.
@@ -87,6 +123,13 @@ impl Operator {
             Self::Store { store, .. } => {
                 store.close().await.map_err(|error| CliError::Failed(error.to_string()))
             }
+            Self::Keyspace { store, claim, .. } => {
+                let left = match store.close().await {
+                    Ok(()) => Box::pin(claim.release()).await,
+                    Err(error) => Err(error),
+                };
+                left.map_err(|error| CliError::Failed(error.to_string()))
+            }
         }
     }
 
@@ -100,10 +143,12 @@ impl Operator {
             .map_err(|error| CliError::Failed(error.to_string()))?;
         let answer = match self {
             Self::Server(folder) => send_to_server(folder, request).await?,
-            Self::Store { router, .. } => match router.clone().oneshot(request).await {
-                Ok(answer) => answer,
-                Err(never) => match never {},
-            },
+            Self::Store { router, .. } | Self::Keyspace { router, .. } => {
+                match router.clone().oneshot(request).await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                }
+            }
         };
         if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND {
             return Ok(answer);

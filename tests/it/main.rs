@@ -7,6 +7,7 @@ mod crash;
 mod delivery;
 mod engines;
 mod errors;
+mod failing_store;
 mod full_disk;
 mod fuzz;
 mod harness;

@@ -78,7 +78,10 @@ fn command(arguments: &[&str]) -> DeadLetters {
 /// What a command prints, or how it fails.
 async fn said(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut out = Vec::new();
-    let done = command(arguments).act(path, &mut out).await;
+    let done = match Operator::reach(path).await {
+        Ok(operator) => command(arguments).act(operator, &mut out).await,
+        Err(error) => Err(error),
+    };
     let out = String::from_utf8(out).unwrap();
     done.map(|()| out).map_err(|error| error.to_string())
 }

@@ -9,7 +9,10 @@ use rustls_pki_types::pem::PemObject;
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::errors::TranslationError;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError,
+    NewSessionError, TranslationError,
+};
 use scylla::policies::address_translator::{AddressTranslator, UntranslatedPeer};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,6 +23,11 @@ use std::time::Duration;
 
 /// How long a node may take to answer a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Each connection is asked so often whether somebody is there.
+const ASKED_EVERY: Duration = Duration::from_secs(2);
+/// A node that does not answer that for so long hangs: its connections are given up, and what waits on them is
+/// asked of others. Together with the former it is within the write deadline.
+const HANGS_AFTER: Duration = Duration::from_millis(2_500);
 /// Connections a node (of ScyllaDB: a shard).
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN;
 
@@ -51,6 +59,14 @@ pub enum OpenError {
         /// What the last one said.
         why: String,
     },
+    /// The nodes are there, and do not let this user in.
+    #[error("scylla_user: the CQL nodes do not let {user} in: {why}; check scylla_user and scylla_password")]
+    Locked {
+        /// As whom we came.
+        user: String,
+        /// What they said.
+        why: String,
+    },
     /// The certificates cannot be used.
     #[error("scylla_ca {}: {why}", .file.display())]
     Certificates {
@@ -60,7 +76,7 @@ pub enum OpenError {
         why: String,
     },
     /// The keyspace cannot be used.
-    #[error("scylla_keyspace: {0}")]
+    #[error("{setting}: {0}", setting = .0.setting())]
     Schema(#[from] SchemaError),
     /// A copy of another store that was not finished.
     #[error(
@@ -115,6 +131,8 @@ impl Access {
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.nodes)
             .connection_timeout(CONNECT)
+            .keepalive_interval(ASKED_EVERY)
+            .keepalive_timeout(HANGS_AFTER)
             .pool_size(PoolSize::PerShard(CONNECTIONS))
             .tcp_nodelay(true)
             // Where a partition is, the driver knows by the keyspace's replication; of tables it need know nothing.
@@ -130,11 +148,38 @@ impl Access {
         if !self.translate.is_empty() {
             builder = builder.address_translator(Arc::new(Elsewhere(self.translate.clone())));
         }
-        builder.build().await.map_err(|error| OpenError::Unreachable {
-            nodes: self.nodes.join(", "),
-            // Its first line says it; what follows is the driver's own path to it.
-            why: error.to_string().lines().next().unwrap_or_default().to_owned(),
-        })
+        builder.build().await.map_err(|error| self.unopened(&error))
+    }
+
+    /// Why there is no session.
+    fn unopened(&self, error: &NewSessionError) -> OpenError {
+        if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(pool)) = error
+            && let ConnectionPoolError::Broken { last_connection_error } = pool
+        {
+            let ConnectionError::ConnectionSetupRequestError(setup) = last_connection_error else {
+                return self.unreachable(last_connection_error);
+            };
+            let user = match &self.user {
+                Some((user, _)) => format!("user {user}"),
+                None => "a client without one".to_owned(),
+            };
+            return match &setup.error {
+                ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, why) => {
+                    OpenError::Locked { user, why: why.trim_end_matches('.').to_owned() }
+                }
+                ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                    OpenError::Locked { user, why: "they ask for a password".to_owned() }
+                }
+                _ => self.unreachable(setup),
+            };
+        }
+        self.unreachable(error)
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> OpenError {
+        // Its first line says it; what follows is the driver's own path to it.
+        let why = why.to_string().lines().next().unwrap_or_default().to_owned();
+        OpenError::Unreachable { nodes: self.nodes.join(", "), why }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::storage::StorageError;
 use crate::storage::circuit::{Circuit, CircuitState};
-use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{DbError, ExecutionError, PagerExecutionError, RequestAttemptError};
@@ -32,6 +32,9 @@ const READ_DEADLINE: Duration = Duration::from_secs(4);
 const ATTEMPT: Duration = Duration::from_millis(2_500);
 /// After so long a read is asked of another node too.
 const SPECULATE_AFTER: Duration = Duration::from_millis(150);
+/// After so long whatever else may be repeated is: later, since it costs more (two serial reads at once hinder
+/// each other), and before an attempt on a node that hangs is over.
+const SPECULATE_LATE: Duration = Duration::from_secs(1);
 /// The pause before the second attempt; it doubles, and a random part of it is waited.
 const PAUSE: Duration = Duration::from_millis(40);
 /// Rows that are fetched at a time.
@@ -42,9 +45,10 @@ const PAGE_ROWS: i32 = 5_000;
 pub(super) enum Use {
     /// Shows: LOCAL_QUORUM, repeated at will, asked of a second node when the first is slow.
     Read,
-    /// Reads a claim where it decides: LOCAL_SERIAL, repeated at will.
+    /// Reads a claim where it decides: LOCAL_SERIAL, repeated at will, asked of a second node when the first hangs.
     Decide,
-    /// Writes a row that may be written again: LOCAL_QUORUM, repeated at will.
+    /// Writes a row that may be written again: LOCAL_QUORUM, repeated at will, sent to a second node when the
+    /// first hangs.
     Write,
     /// A lightweight transaction: never repeated as it is.
     Claim,
@@ -112,6 +116,13 @@ impl Cql {
             .build()
     }
 
+    /// The same, and a second node is asked where the first takes so long.
+    fn speculating(patience: Duration) -> ExecutionProfileHandle {
+        let policy = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: patience };
+        let profile = Self::profile().to_builder();
+        profile.speculative_execution_policy(Some(Arc::new(policy))).build().into_handle()
+    }
+
     /// What the circuit does.
     pub(super) fn circuit(&self) -> CircuitState {
         self.circuit.state(Instant::now())
@@ -130,17 +141,18 @@ impl Cql {
         })?;
         prepared.set_is_idempotent(kind != Use::Claim);
         prepared.set_page_size(PAGE_ROWS);
+        let patience = match kind {
+            Use::Read => Some(SPECULATE_AFTER),
+            Use::Decide | Use::Write => Some(SPECULATE_LATE),
+            Use::Claim => None,
+        };
+        if let Some(patience) = patience {
+            prepared.set_execution_profile_handle(Some(Self::speculating(patience)));
+        }
         match kind {
-            Use::Read => {
-                let speculation =
-                    SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: SPECULATE_AFTER };
-                let profile = Self::profile().to_builder();
-                let profile = profile.speculative_execution_policy(Some(Arc::new(speculation))).build();
-                prepared.set_execution_profile_handle(Some(profile.into_handle()));
-            }
             Use::Decide => prepared.set_consistency(Consistency::LocalSerial),
-            Use::Write => {}
             Use::Claim => prepared.set_serial_consistency(Some(SerialConsistency::LocalSerial)),
+            Use::Read | Use::Write => {}
         }
         Ok(prepared)
     }
@@ -245,6 +257,7 @@ impl Cql {
     ) -> Result<(), StorageError> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
+        batch.set_execution_profile_handle(Some(Self::speculating(SPECULATE_LATE)));
         for _ in values {
             batch.append_statement(statement.clone());
         }

@@ -6,6 +6,7 @@
 use super::cql::Cql;
 use super::replication::Replication;
 use scylla::client::session::Session;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -50,6 +51,39 @@ pub enum SchemaError {
         /// Which.
         keyspace: String,
     },
+    /// It cannot be kept where it is told to be.
+    #[error(
+        "{replication} is not how this cluster can keep keyspace {keyspace} ({why}): give a number, or its datacenters"
+    )]
+    Replication {
+        /// Which.
+        keyspace: String,
+        /// What was asked for.
+        replication: String,
+        /// What the cluster said.
+        why: String,
+    },
+    /// Not enough of those who keep it are there.
+    #[error(
+        "keyspace {keyspace} needs {required} nodes of those that keep it, and {alive} answer: start the others, \
+         or have fewer copies"
+    )]
+    TooFewNodes {
+        /// Which.
+        keyspace: String,
+        /// How many must answer.
+        required: i32,
+        /// How many do.
+        alive: i32,
+    },
+    /// The user may not.
+    #[error("the user may not use keyspace {keyspace}: {why}")]
+    Forbidden {
+        /// Which.
+        keyspace: String,
+        /// What the cluster said.
+        why: String,
+    },
     /// The cluster said no.
     #[error("keyspace {keyspace}: {why}")]
     Failed {
@@ -58,6 +92,23 @@ pub enum SchemaError {
         /// What it said.
         why: String,
     },
+}
+
+impl SchemaError {
+    /// The setting that an operator looks at first.
+    #[must_use]
+    pub const fn setting(&self) -> &'static str {
+        match self {
+            Self::Replication { .. } | Self::TooFewNodes { .. } => "scylla_replication",
+            Self::Forbidden { .. } => "scylla_user",
+            _ => "scylla_keyspace",
+        }
+    }
+
+    /// Whether it is no use to try again: nobody who makes the same keyspace meanwhile is the reason.
+    const fn is_final(&self) -> bool {
+        matches!(self, Self::Replication { .. } | Self::TooFewNodes { .. } | Self::Forbidden { .. })
+    }
 }
 
 /// What a keyspace is found to be.
@@ -119,6 +170,7 @@ pub(super) async fn apply(
         }
         match try_apply(session, keyspace, replication).await {
             Ok(true) => return Ok(()),
+            Err(error) if error.is_final() => return Err(error),
             // Another one is at it, or came in between.
             outcome if Instant::now() < until => {
                 if let Err(error) = outcome {
@@ -140,7 +192,8 @@ async fn try_apply(
     replication: &Replication,
 ) -> Result<bool, SchemaError> {
     let run = |text: String| async move { execute(session, keyspace, &text).await };
-    run(format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {}", replication.cql())).await?;
+    let make = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {}", replication.cql());
+    request(session, &make).await.map_err(|error| unkept(keyspace, replication, &error))?;
     run(format!(
         "CREATE TABLE IF NOT EXISTS {keyspace}.schema_version (id int PRIMARY KEY, version bigint, holder uuid)"
     ))
@@ -177,10 +230,47 @@ async fn execute(
     keyspace: &str,
     text: &str,
 ) -> Result<scylla::response::query_result::QueryResult, SchemaError> {
+    request(session, text).await.map_err(|error| refused(keyspace, &error))
+}
+
+async fn request(
+    session: &Session,
+    text: &str,
+) -> Result<scylla::response::query_result::QueryResult, ExecutionError> {
     let mut statement = scylla::statement::Statement::new(text);
     // Making twenty tables on a small machine takes its time.
     statement.set_request_timeout(Some(Duration::from_secs(30)));
-    session.query_unpaged(statement, ()).await.map_err(|error| failed(keyspace, &error))
+    session.query_unpaged(statement, ()).await
+}
+
+/// Why a keyspace was not made.
+fn unkept(keyspace: &str, replication: &Replication, error: &ExecutionError) -> SchemaError {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::ConfigError | DbError::Invalid,
+            why,
+        )) => SchemaError::Replication {
+            keyspace: keyspace.to_owned(),
+            replication: replication.to_string(),
+            why: why.clone(),
+        },
+        error => refused(keyspace, error),
+    }
+}
+
+/// Why a statement was not done.
+fn refused(keyspace: &str, error: &ExecutionError) -> SchemaError {
+    let keyspace = keyspace.to_owned();
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(kind, why)) => match kind {
+            DbError::Unavailable { required, alive, .. } => {
+                SchemaError::TooFewNodes { keyspace, required: *required, alive: *alive }
+            }
+            DbError::Unauthorized => SchemaError::Forbidden { keyspace, why: why.clone() },
+            _ => failed(&keyspace, error),
+        },
+        error => failed(&keyspace, error),
+    }
 }
 
 fn is_applied(

@@ -5,6 +5,7 @@
 //! answers `None` then.
 
 pub mod cql_cluster;
+pub mod guarded_cql;
 pub mod redis_server;
 
 use super::skip;

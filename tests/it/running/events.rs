@@ -1,13 +1,16 @@
 //! Changes are sent to a sink as CloudEvents, tried three times, then buried for an operator.
 
 use crate::harness::child::RealServer;
+use crate::harness::engines::cql_nodes;
 use crate::harness::until;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use hmac::{Hmac, KeyInit, Mac};
+use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use uuid::Uuid;
 
 const SECRET: &str = "events-secret";
 
@@ -130,9 +133,34 @@ fn listed(server: &RealServer) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_refused_three_times_is_a_dead_letter_that_can_be_sent_again() {
+    is_buried_and_sent_again(RealServer::prepare(&[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_in_a_keyspace_which_a_command_claims_while_no_server_runs() {
+    let Some(nodes) = cql_nodes() else { return };
+    let keyspace = format!("letters_{}", Uuid::new_v4().simple());
+    let settings = [("ROOST_SCYLLA_NODES", nodes.join(",")), ("ROOST_SCYLLA_KEYSPACE", keyspace.clone())];
+    let server = RealServer::prepare(&settings.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let made = server.runs(&["schema", "apply"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let server = is_buried_and_sent_again(server).await;
+    // From elsewhere, where its data folder is not, it is not reached, and not disturbed.
+    let elsewhere = server.runs(&["dead-letters", "list", "--data-dir", "nowhere"]);
+    let said = String::from_utf8_lossy(&elsewhere.stderr);
+    assert_eq!(elsewhere.status.code(), Some(1), "{said}");
+    assert!(said.contains(&keyspace) && said.contains("which is running"), "{said}");
+    assert!(listed(&server).is_empty());
+    drop(server);
+    let session = SessionBuilder::new().known_nodes(&nodes).build().await.expect("the CQL servers answer");
+    session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await.expect("it is dropped");
+}
+
+/// The way of a dead letter; answers the server, which runs.
+async fn is_buried_and_sent_again(mut server: RealServer) -> RealServer {
     let sink = Sink::default();
-    let url = sink.listen().await;
-    let mut server = RealServer::with(&[("ROOST_EVENTS_URL", &url)]);
+    server.set("ROOST_EVENTS_URL", &sink.listen().await);
+    server.spawn();
     let ann = server.person("ann").await;
     sink.wait_for("user.registered", 1).await;
     sink.refuse(true);
@@ -170,12 +198,13 @@ async fn an_event_that_is_refused_three_times_is_a_dead_letter_that_can_be_sent_
     sink.refuse(false);
     server.spawn();
     let sent = sink.wait_for("post.created", 11).await;
-    assert_eq!(sent.last().unwrap()["data"]["content"], "three");
+    assert_eq!(sent.last().expect("the last")["data"]["content"], "three");
     let missing = server.runs(&["dead-letters", "show", "999999"]);
     assert_eq!(
         (missing.status.code(), String::from_utf8_lossy(&missing.stderr).lines().count()),
         (Some(1), 1)
     );
+    server
 }
 
 async fn listed_until(server: &RealServer, count: usize) -> Vec<Value> {
