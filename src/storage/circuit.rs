@@ -44,9 +44,17 @@ impl CircuitState {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    Closed { failures: u32 },
-    Open { since: Instant },
-    Probing { since: Instant },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        since: Instant,
+    },
+    Probing {
+        since: Instant,
+    },
+    /// The last probe said nothing: the next call is one.
+    Unclear,
 }
 
 impl Default for Circuit {
@@ -62,13 +70,17 @@ impl Circuit {
         Self { open_for, phase: Mutex::new(Phase::Closed { failures: 0 }) }
     }
 
-    /// Whether a call may be made now. Where this answers yes, [`Self::succeeded`] or [`Self::failed`]
-    /// is to follow; a probe that tells neither gives way to another after the same time.
+    /// Whether a call may be made now. Where this answers yes, [`Self::succeeded`], [`Self::failed`]
+    /// or [`Self::unclear`] is to follow; a probe that tells none gives way to another after the same time.
     #[must_use]
     pub fn admits(&self, now: Instant) -> bool {
         let mut phase = self.phase();
         match *phase {
             Phase::Closed { .. } => true,
+            Phase::Unclear => {
+                *phase = Phase::Probing { since: now };
+                true
+            }
             Phase::Open { since } | Phase::Probing { since } => {
                 let over = self.is_over(since, now);
                 if over {
@@ -93,8 +105,16 @@ impl Circuit {
             }
             // A call that began before the circuit opened says nothing new.
             Phase::Open { since } => Phase::Open { since },
-            Phase::Closed { .. } | Phase::Probing { .. } => Phase::Open { since: now },
+            Phase::Closed { .. } | Phase::Probing { .. } | Phase::Unclear => Phase::Open { since: now },
         };
+    }
+
+    /// Of a call it is not known whether it came through: were it the probe, the next call is another.
+    pub fn unclear(&self) {
+        let mut phase = self.phase();
+        if let Phase::Probing { .. } = *phase {
+            *phase = Phase::Unclear;
+        }
     }
 
     /// What it does with calls now.
@@ -103,7 +123,7 @@ impl Circuit {
         match *self.phase() {
             Phase::Closed { .. } => CircuitState::Closed,
             Phase::Open { since } if !self.is_over(since, now) => CircuitState::Open,
-            Phase::Open { .. } | Phase::Probing { .. } => CircuitState::HalfOpen,
+            Phase::Open { .. } | Phase::Probing { .. } | Phase::Unclear => CircuitState::HalfOpen,
         }
     }
 
@@ -144,6 +164,21 @@ mod tests {
         circuit.failed(now);
         assert_eq!(circuit.state(now), CircuitState::Open);
         assert!(!circuit.admits(now));
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_gives_way_to_the_next_call() {
+        let began = Instant::now();
+        let circuit = opened(began);
+        let later = began + OPEN_FOR;
+        circuit.unclear();
+        assert!(!circuit.admits(began), "only a probe gives way");
+        assert!(circuit.admits(later) && !circuit.admits(later));
+        circuit.unclear();
+        assert_eq!(circuit.state(later), CircuitState::HalfOpen);
+        assert!(circuit.admits(later) && !circuit.admits(later));
+        circuit.succeeded();
+        assert_eq!(circuit.state(later), CircuitState::Closed);
     }
 
     #[test]

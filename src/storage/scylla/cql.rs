@@ -354,6 +354,7 @@ impl Attempts<'_> {
                     return Err(StorageError::Refused(failure.text));
                 }
                 // Whoever sent it reads what became of it: that tells whether the cluster answers.
+                self.cql.circuit.unclear();
                 tracing::debug!(error = failure.text, "a lightweight transaction's outcome is not known");
                 Ok(Decision::Unknown)
             }
