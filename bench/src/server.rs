@@ -68,6 +68,11 @@ impl Server {
         self.process.usage()
     }
 
+    /// Its anonymous resident memory in bytes now.
+    pub fn anonymous(&self) -> Result<u64> {
+        self.process.anonymous()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()

@@ -18,7 +18,7 @@ use crate::stats::{Report, latencies, mebibytes, median};
 const LAST: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at the server's memory and at who was reached.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How much of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,7 +61,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         let began = Instant::now();
         bare.insert(&followers, author.uuid()?).await?;
         let bare_rate = f64::from(arguments.followers) / began.elapsed().as_secs_f64();
-        let idle = server.usage()?.anonymous;
+        let idle = server.anonymous()?;
         let began = Instant::now();
         let (id, took) = post(&mut caller, author, round).await?;
         answers.saturating_record(took.as_micros() as u64);
@@ -98,10 +98,10 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
 /// Waits until the last followers were reached; answers the most anonymous memory that the server had meanwhile.
 async fn reached(bare: &Bare, server: &Server, followers: &[Uuid], seq: i64) -> Result<u64> {
     let began = Instant::now();
-    let mut most = server.usage()?.anonymous;
+    let mut most = server.anonymous()?;
     let mut last = followers.iter().rev().take(LAST).peekable();
     while let Some(follower) = last.peek() {
-        most = most.max(server.usage()?.anonymous);
+        most = most.max(server.anonymous()?);
         if bare.has(**follower, seq).await? {
             last.next();
         } else if began.elapsed() > PATIENCE {

@@ -11,7 +11,7 @@ use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{BACKFILL_POSTS, StorageError, TIMELINE_AGE};
 use futures_util::future::try_join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -35,6 +35,8 @@ statements! {
         posts: Read, "SELECT seq, post, created_at, deleted_at FROM posts_by_author WHERE author = ? AND day IN ? AND seq < ? ORDER BY seq DESC LIMIT ?";
         deletions: Read, "SELECT seq, post, post_seq, deleted_at FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ?";
         gone: Write, "INSERT INTO home_deletions (reader, day, seq, post, post_seq, author, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
+        left: Read, "SELECT seq, author FROM home_timeline WHERE reader = ? AND day IN ? AND seq >= ? AND seq <= ?";
+        remove: Write, "DELETE FROM home_timeline USING TIMESTAMP ? WHERE reader = ? AND day = ? AND seq = ?";
         enter: Write, "INSERT INTO home_timeline (reader, day, seq, post, author, created_at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
     }
 }
@@ -54,6 +56,8 @@ pub(super) struct Sight {
     pub(super) from: i64,
     /// When the follow was made.
     pub(super) begun: i64,
+    /// Whether there was one before it, that may have left entries of posts that are gone.
+    pub(super) is_again: bool,
 }
 
 impl Inner {
@@ -78,7 +82,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The posts alone.
+    /// The posts alone; of what an earlier follow left there remains what the author still has.
     pub(super) async fn backfill_posts(
         &self,
         reader: UserId,
@@ -87,6 +91,9 @@ impl Inner {
     ) -> Result<(), StorageError> {
         let now = Timestamp::now();
         let posts = self.newest_living(author, sight.since, sight.from).await?;
+        if sight.is_again {
+            self.remove_gone(reader, author, sight, posts.iter().map(|(seq, ..)| *seq).collect()).await?;
+        }
         let mut days: BTreeMap<i32, Vec<_>> = BTreeMap::new();
         for (seq, post, created_at, _) in posts {
             let stamped = from_column(seq);
@@ -98,6 +105,29 @@ impl Inner {
         let batches = days.values().flat_map(|rows| rows.chunks(ROWS_AT_ONCE));
         let written = batches.map(|rows| self.cql.write_batch(&self.backfills.enter, rows));
         try_join_all(written).await.map(drop)
+    }
+
+    /// Removes what an earlier follow left of posts that were deleted since: their deletions did not reach the reader.
+    async fn remove_gone(
+        &self,
+        reader: UserId,
+        author: UserId,
+        Sight { since, from, .. }: Sight,
+        living: HashSet<i64>,
+    ) -> Result<(), StorageError> {
+        let oldest = stamp::day_of(Timestamp::now().before(TIMELINE_AGE));
+        let days: Vec<i32> =
+            (stamp::day(from_column(from)).max(oldest)..=stamp::day(from_column(since))).collect();
+        let rows: Vec<(i64, Uuid)> =
+            self.cql.rows(&self.backfills.left, (reader.0, days, from, since)).await?;
+        let gone = rows.into_iter().filter(|(seq, of)| *of == author.0 && !living.contains(seq));
+        let removed = gone.map(|(seq, _)| {
+            let stamped = from_column(seq);
+            // Newer than the entry, whoever writes that again.
+            let values = (stamp::written_at(stamped) + 1, reader.0, stamp::day(stamped), seq);
+            self.cql.write(&self.backfills.remove, values)
+        });
+        try_join_all(removed).await.map(drop)
     }
 
     /// What was deleted while the follow was under way: its fan-out may not have seen the follower.

@@ -13,13 +13,15 @@ use crate::model::cursor::Seq;
 use crate::model::id::{PostId, UserId};
 use crate::model::timestamp::Timestamp;
 use crate::storage::{FanOut, Pending, StorageError, TIMELINE_AGE};
-use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use futures_util::stream::{StreamExt, TryStreamExt, iter, unfold};
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Followers that are read, and done before progress is noted.
-const SLICE: usize = 2_000;
+/// Followers that are read together; more than are written at once, so that progress is noted behind whole slices.
+const SLICE: usize = 1_000;
 /// Rows that one fan-out writes at once.
 const AT_ONCE: usize = 128;
 
@@ -52,6 +54,12 @@ enum What {
 /// For each shard of followers the place of the last one that was reached; they are reached newest first.
 type Progress = BTreeMap<i32, i64>;
 
+/// What a fan-out does next.
+enum Step {
+    Reach(Uuid),
+    Note(Progress),
+}
+
 /// A follower's place in its shard, and who it is.
 type Follower = (i64, Uuid);
 
@@ -80,6 +88,7 @@ impl Inner {
         Ok(())
     }
 
+    /// Reaches a shard's followers, so many at once, without a pause between two slices.
     async fn fan_out_shard(
         &self,
         line: &Line,
@@ -87,32 +96,48 @@ impl Inner {
         progress: &mut Progress,
     ) -> Result<(), StorageError> {
         let before = progress.get(&shard).copied().unwrap_or(i64::MAX);
-        let mut slice = self.slice(line.author, shard, before).await?;
-        while let Some((last, _)) = slice.last().copied() {
-            let is_last = slice.len() < SLICE;
-            let next =
-                async { if is_last { Ok(Vec::new()) } else { self.slice(line.author, shard, last).await } };
-            let ((), next) = tokio::try_join!(self.reach(line, slice), next)?;
-            progress.insert(shard, last);
-            if !is_last {
-                self.note_progress(line.seq, progress).await?;
-            }
-            slice = next;
-        }
-        Ok(())
+        let (read, slices) = mpsc::channel(1);
+        let reading = self.read_slices((line.author, shard), before, read);
+        let slices = unfold(slices, |mut slices| async { Some((slices.recv().await?, slices)) });
+        // They are reached in order, but for those under way: behind a whole slice, all of the one before have been.
+        let steps = slices.scan(None, |former, slice: Vec<Follower>| {
+            let end = slice.last().map(|(last, _)| *last);
+            let reached = std::mem::replace(former, end).filter(|_| slice.len() == SLICE);
+            let note = reached.map(|place| {
+                progress.insert(shard, place);
+                Step::Note(progress.clone())
+            });
+            ready(Some(iter(slice.into_iter().map(|(_, follower)| Step::Reach(follower)).chain(note))))
+        });
+        let writing = steps.flatten().map(async |step| match step {
+            Step::Reach(follower) => self.reach(line, follower).await,
+            Step::Note(progress) => self.note_progress(line.seq, &progress).await,
+        });
+        let writing = writing.buffered(AT_ONCE).try_for_each(|()| ready(Ok(())));
+        tokio::try_join!(reading, writing).map(drop)
     }
 
-    async fn slice(&self, author: UserId, shard: i32, before: i64) -> Result<Vec<Follower>, StorageError> {
+    /// Reads a shard's followers, the next slice while one is written.
+    async fn read_slices(
+        &self,
+        (author, shard): (UserId, i32),
+        mut before: i64,
+        read: mpsc::Sender<Vec<Follower>>,
+    ) -> Result<(), StorageError> {
         let limit = i32::try_from(SLICE).unwrap_or(i32::MAX);
-        self.cql.rows(&self.fan_outs.slice, (author.0, shard, before, limit)).await
+        loop {
+            let slice: Vec<Follower> =
+                self.cql.rows(&self.fan_outs.slice, (author.0, shard, before, limit)).await?;
+            let last = slice.last().filter(|_| slice.len() == SLICE).map(|(last, _)| *last);
+            let is_taken = read.send(slice).await.is_ok();
+            match last.filter(|_| is_taken) {
+                Some(last) => before = last,
+                None => return Ok(()),
+            }
+        }
     }
 
-    async fn reach(&self, line: &Line, slice: Vec<Follower>) -> Result<(), StorageError> {
-        let writes = iter(slice).map(|(_, follower)| self.reach_one(line, follower));
-        writes.buffer_unordered(AT_ONCE).try_for_each(|()| std::future::ready(Ok(()))).await
-    }
-
-    async fn reach_one(&self, line: &Line, reader: Uuid) -> Result<(), StorageError> {
+    async fn reach(&self, line: &Line, reader: Uuid) -> Result<(), StorageError> {
         let Line { seq, author, post, what, ttl } = line;
         let (day, number, at) = (stamp::day(*seq), column(*seq), stamp::written_at(*seq));
         let Self { cql, fan_outs: statements, .. } = self;

@@ -253,7 +253,8 @@ impl Inner {
             )?;
             // Only now: whatever is posted later finds the follower in the list.
             let begun = row.recent.first().copied().unwrap_or(place);
-            let sight = Sight { since: row.since, from: row.sees_from, begun };
+            let is_again = row.version > 1;
+            let sight = Sight { since: row.since, from: row.sees_from, begun, is_again };
             return self.backfill(follower, followee, sight).await;
         }
         tokio::try_join!(

@@ -35,6 +35,7 @@ mod shown;
 mod sources;
 mod stamp;
 mod timelines;
+mod totals;
 mod tries;
 mod turns;
 mod upkeep;
@@ -98,6 +99,7 @@ struct Inner {
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
+    totals: totals::Statements,
     accounts: accounts::Statements,
     users: users::Users,
     names: names::Statements,
@@ -136,6 +138,7 @@ impl Store {
                 missed::Statements::prepare(&cql),
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
+                totals::Statements::prepare(&cql),
             )?;
             let people = tokio::try_join!(
                 accounts::Statements::prepare(&cql),
@@ -161,7 +164,7 @@ impl Store {
         let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
         let (accounts, users, names, outside, logins) = people;
-        let (fan_outs, sources, reading, missed, shown, wide) = reading;
+        let (fan_outs, sources, reading, missed, shown, wide, totals) = reading;
         Ok(Self(Arc::new(Inner {
             cql,
             name,
@@ -184,6 +187,7 @@ impl Store {
             missed,
             shown,
             wide,
+            totals,
             accounts,
             users,
             names,

@@ -34,7 +34,7 @@ pub(super) struct Followed {
     pub(super) sees_from: Seq,
 }
 
-type Row = (Option<Uuid>, Option<i8>, Option<i64>, Option<i64>);
+pub(super) type Row = (Option<Uuid>, Option<i8>, Option<i64>, Option<i64>);
 
 impl Inner {
     /// Those of `authors` whom a reader follows now.
@@ -59,12 +59,14 @@ impl Inner {
                 .await?;
             found.into_iter().flatten().collect()
         };
-        let seq = |column: Option<i64>| column.map_or(Seq(0), from_column);
-        let followed = rows.into_iter().filter_map(|(followee, state, since, sees_from)| {
-            let followee = UserId(followee.filter(|_| state == Some(1))?);
-            let followed = Followed { since: seq(since), sees_from: seq(sees_from) };
-            authors.contains(&followee).then_some((followee, followed))
-        });
-        Ok(followed.collect())
+        let followed = rows.into_iter().filter_map(followed);
+        Ok(followed.filter(|(followee, _)| authors.contains(followee)).collect())
     }
+}
+
+/// Who a row says is followed.
+pub(super) fn followed((followee, state, since, sees_from): Row) -> Option<(UserId, Followed)> {
+    let seq = |column: Option<i64>| column.map_or(Seq(0), from_column);
+    let followee = UserId(followee.filter(|_| state == Some(1))?);
+    Some((followee, Followed { since: seq(since), sees_from: seq(sees_from) }))
 }

@@ -23,7 +23,9 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use moka::sync::Cache;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Rows asked for beyond those that are wanted: so many may be gone without another round.
@@ -32,6 +34,8 @@ const SPARE: usize = 4;
 const AT_ONCE: usize = 64;
 /// Readers whose reach is remembered.
 const REACHES: u64 = 20_000;
+/// For so long whom one follows is known for a count, which may be older than that.
+const KNOWN: Duration = Duration::from_secs(2);
 
 statements! {
     /// What timelines are read by.
@@ -46,6 +50,8 @@ pub(super) struct Reading {
     statements: Statements,
     /// By reader and about how many entries.
     reaches: Cache<(UserId, usize), Reach>,
+    /// Which wide authors readers were found to follow a moment ago, and from where they see them.
+    wide_of: Cache<UserId, Arc<[(UserId, Seq)]>>,
 }
 
 /// How far back so many entries reached.
@@ -58,7 +64,13 @@ struct Reach {
 impl Reading {
     pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
         let statements = Statements::prepare(cql).await?;
-        Ok(Self { statements, reaches: Cache::new(REACHES) })
+        let wide_of = Cache::builder().max_capacity(REACHES).time_to_live(KNOWN).build();
+        Ok(Self { statements, reaches: Cache::new(REACHES), wide_of })
+    }
+
+    /// Which wide authors a reader was found to follow a moment ago.
+    pub(super) fn known_wide(&self, reader: UserId) -> Option<Arc<[(UserId, Seq)]>> {
+        self.wide_of.get(&reader)
     }
 }
 
@@ -68,10 +80,7 @@ impl Timelines for Store {
     }
 
     fn total(&self, user: UserId) -> Pending<u64> {
-        self.read(move |inner| async move {
-            let all = inner.list(user, TimelineFrom::Offset(0), TIMELINE_ENTRIES).await?;
-            Ok(all.len() as u64)
-        })
+        self.read(move |inner| async move { inner.total(user).await })
     }
 
     fn show(&self, user: UserId, places: Vec<Place>) -> Pending<Vec<PostView>> {
@@ -88,47 +97,51 @@ impl Timelines for Store {
 }
 
 /// What a timeline may hold at all.
-struct Window {
-    oldest: i32,
+pub(super) struct Window {
+    pub(super) oldest: i32,
     newest: i32,
     /// What was made before is too old.
-    made_from: i64,
+    pub(super) made_from: i64,
 }
 
 impl Window {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         let now = Timestamp::now();
         let made_from = now.before(TIMELINE_AGE);
         // Clocks of nodes differ: a stamp may be of tomorrow.
-        let newest = stamp::day_of(now.after(std::time::Duration::from_secs(60)));
+        let newest = stamp::day_of(now.after(Duration::from_secs(60)));
         Self { oldest: stamp::day_of(made_from), newest, made_from: made_from.millis() }
+    }
+
+    pub(super) fn days(&self) -> RangeInclusive<i32> {
+        self.oldest..=self.newest
     }
 }
 
 /// Rows that a timeline is made of, and how far they were read.
-struct Source {
+pub(super) struct Source {
     /// Whose posts, seen from where; none: what was fanned out to the reader.
     author: Option<(UserId, Seq)>,
     /// All rows from here on were read.
-    read_to: Seq,
+    pub(super) read_to: Seq,
     /// Those of them that are shown, newest first.
     shown: Vec<Place>,
 }
 
 /// Which rows of a source.
-struct Ask {
-    days: Vec<i32>,
-    before: Seq,
-    rows: i32,
+pub(super) struct Ask {
+    pub(super) days: Vec<i32>,
+    pub(super) before: Seq,
+    pub(super) rows: i32,
 }
 
 impl Source {
-    const fn new(author: Option<(UserId, Seq)>, before: Seq) -> Self {
+    pub(super) const fn new(author: Option<(UserId, Seq)>, before: Seq) -> Self {
         Self { author, read_to: before, shown: Vec::new() }
     }
 
     /// The next rows, on no day before `from`; none where the timeline ends.
-    fn ask(&mut self, window: &Window, from: i32, rows: usize) -> Option<Ask> {
+    pub(super) fn ask(&mut self, window: &Window, from: i32, rows: usize) -> Option<Ask> {
         let newest = stamp::day(Seq(self.read_to.0.saturating_sub(1))).min(window.newest);
         if newest < window.oldest {
             self.read_to = Seq(0);
@@ -139,7 +152,7 @@ impl Source {
     }
 
     /// Rows were read, the last of them being `last`.
-    fn took(&mut self, ask: &Ask, count: usize, last: Option<Seq>, window: &Window) {
+    pub(super) fn took(&mut self, ask: &Ask, count: usize, last: Option<Seq>, window: &Window) {
         let oldest = ask.days.first().copied().unwrap_or(window.oldest);
         self.read_to = match last {
             Some(last) if i32::try_from(count) == Ok(ask.rows) => last,
@@ -176,6 +189,8 @@ impl Inner {
         let mut own = Source::new(Some((user, Seq(0))), before);
         let wide = async {
             let wide = self.followed_wide(user, Freshness::Lately).await?;
+            let seen = wide.iter().map(|(author, followed)| (*author, followed.sees_from)).collect();
+            self.reading.wide_of.insert(user, seen);
             let sources = wide.into_iter().map(|(author, Followed { sees_from, .. })| {
                 let mut source = Source::new(Some((author, sees_from)), before);
                 let window = &window;

@@ -88,7 +88,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn wide_authors(
+    /// All wide authors.
+    pub(super) async fn wide_authors(
         self: &Arc<Self>,
         freshness: Freshness,
     ) -> Result<Arc<HashSet<UserId>>, StorageError> {

@@ -77,6 +77,7 @@ macro_rules! contract {
                 it_holds_ones_own_posts_and_those_of_the_followed_newest_first
                 a_follow_brings_the_newest_twenty_and_all_that_come
                 an_unfollow_and_a_deletion_take_away
+                what_was_deleted_while_one_did_not_follow_is_neither_shown_nor_counted
                 what_is_older_than_thirty_days_is_not_shown
                 walking_shows_what_was_there_throughout_exactly_once
                 it_ends_after_eight_hundred_entries

@@ -68,6 +68,22 @@ pub async fn an_unfollow_and_a_deletion_take_away(store: TestStore) {
     assert_eq!(store.engine.total(users[0]).await.unwrap(), 1);
 }
 
+pub async fn what_was_deleted_while_one_did_not_follow_is_neither_shown_nor_counted(store: TestStore) {
+    let (anna, ben) = (store.user("anna").await, store.user("ben").await);
+    store.follow(anna, ben).await;
+    let posts = store.post_many(ben, 4).await;
+    assert_eq!((store.timeline(anna, 10).await.len(), store.engine.total(anna).await.unwrap()), (4, 4));
+    store.unfollow(anna, ben).await;
+    assert_eq!(store.engine.total(anna).await.unwrap(), 0);
+    store.delete(ben, posts[1].id).await;
+    store.delete(ben, posts[3].id).await;
+    store.follow(anna, ben).await;
+    assert_eq!(store.timeline(anna, 10).await, [posts[2].seq, posts[0].seq]);
+    assert_eq!(store.engine.total(anna).await.unwrap(), 2);
+    store.delete(ben, posts[0].id).await;
+    assert_eq!(store.engine.total(anna).await.unwrap(), 1);
+}
+
 pub async fn what_is_older_than_thirty_days_is_not_shown(store: TestStore) {
     let users = store.users(2).await;
     store.follow(users[0], users[1]).await;

@@ -251,7 +251,13 @@ impl Parts {
         if follow.crowd > inner.wide_author_followers {
             return Ok(());
         }
-        inner.backfill_posts(follower, followee, Sight { since, from: sees_from, begun: place }).await
+        inner
+            .backfill_posts(
+                follower,
+                followee,
+                Sight { since, from: sees_from, begun: place, is_again: false },
+            )
+            .await
     }
 
     /// The row that orders an author's entries, from the posts that are there.

@@ -48,8 +48,8 @@ impl Counted {
         use roost::storage::Timelines;
         let before = self.lockstep.rounds();
         let store = &self.counted;
-        let (list, total) = tokio::try_join!(store.list(user, from, PAGE + 1), store.total(user)).unwrap();
-        let shown = store.show(user, list.clone()).await.unwrap();
+        let list = store.list(user, from, PAGE + 1).await.unwrap();
+        let (shown, total) = tokio::try_join!(store.show(user, list.clone()), store.total(user)).unwrap();
         assert_eq!(shown.len(), list.len());
         assert!(total >= list.len() as u64);
         (seqs(&list), self.lockstep.rounds() - before)

@@ -1,0 +1,133 @@
+//! How many entries a timeline has: counted in one round, without asking for the posts.
+//!
+//! A page asks for the posts that it shows, so it knows which of them are deleted. A count would ask for eight
+//! hundred. It goes by `home_deletions` instead, which a deletion's fan-out writes: it may be as old as that takes.
+//! Of wide authors, whose deletions are not fanned out, it counts what their own lists have.
+
+use super::cql::statements;
+use super::sources::Followed;
+use super::stamp::{column, from_column};
+use super::timelines::{Source, Window};
+use super::wide::Freshness;
+use super::{Inner, stamp};
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use crate::storage::{StorageError, TIMELINE_ENTRIES};
+use futures_util::future::try_join_all;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Rows that are read together: a timeline of which a few are gone.
+const ROWS: usize = TIMELINE_ENTRIES + 32;
+
+statements! {
+    /// What a count sends.
+    Statements {
+        home: Read, "SELECT seq, author, created_at FROM home_timeline WHERE reader = ? AND day IN ? AND seq < ? ORDER BY seq DESC PER PARTITION LIMIT ? LIMIT ?";
+        of_author: Read, "SELECT seq, created_at, deleted_at FROM posts_by_author WHERE author = ? AND day IN ? AND seq < ? ORDER BY seq DESC PER PARTITION LIMIT ? LIMIT ?";
+        gone: Read, "SELECT post_seq FROM home_deletions WHERE reader = ? AND day IN ?";
+    }
+}
+
+/// What was fanned out to a reader: stamp, author, time.
+type HomeRow = (i64, Uuid, i64);
+
+impl Inner {
+    /// How many entries a reader's timeline has.
+    pub(super) async fn total(self: &Arc<Self>, reader: UserId) -> Result<u64, StorageError> {
+        let window = Window::now();
+        let days: Vec<i32> = window.days().collect();
+        let mut home = Source::new(None, Seq(i64::MAX.unsigned_abs()));
+        // Whom it was found to follow a moment ago, when its page was read.
+        let known_wide = self.reading.known_wide(reader);
+        let read_known = async {
+            match &known_wide {
+                Some(wide) => self.count_of(wide, &window).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (first, gone, followees, wide, own, of_wide) = tokio::try_join!(
+            self.home_rows(reader, &mut home, &window),
+            self.cql.rows::<(i64,)>(&self.totals.gone, (reader.0, &days)),
+            self.all_followed(reader),
+            self.wide_authors(Freshness::Lately),
+            self.count_own((reader, Seq(0)), &window),
+            read_known,
+        )?;
+        let of_wide = match of_wide {
+            Some(count) => count,
+            None => {
+                let followed = followees.iter().filter(|(author, _)| wide.contains(author));
+                let wide: Vec<_> = followed.map(|(author, followed)| (*author, followed.sees_from)).collect();
+                self.count_of(&wide, &window).await?
+            }
+        };
+        let gone: HashSet<i64> = gone.into_iter().map(|(post_seq,)| post_seq).collect();
+        let is_shown = |(seq, author, created_at): &HomeRow| {
+            let author = UserId(*author);
+            let followed = followees.get(&author).filter(|_| !wide.contains(&author));
+            let is_seen = followed.is_some_and(|followed| from_column(*seq) >= followed.sees_from);
+            is_seen && *created_at >= window.made_from && !gone.contains(seq)
+        };
+        let mut count = own + of_wide + first.iter().filter(|row| is_shown(row)).count();
+        while count < TIMELINE_ENTRIES && home.read_to > Seq(0) {
+            let more = self.home_rows(reader, &mut home, &window).await?;
+            count += more.iter().filter(|row| is_shown(row)).count();
+        }
+        Ok(count.min(TIMELINE_ENTRIES) as u64)
+    }
+
+    /// The next rows of what was fanned out to a reader.
+    async fn home_rows(
+        &self,
+        reader: UserId,
+        home: &mut Source,
+        window: &Window,
+    ) -> Result<Vec<HomeRow>, StorageError> {
+        let Some(ask) = home.ask(window, window.oldest, ROWS) else { return Ok(Vec::new()) };
+        let values = (reader.0, &ask.days, column(ask.before), ask.rows, ask.rows);
+        let rows: Vec<HomeRow> = self.cql.rows_at_once(&self.totals.home, values).await?;
+        home.took(&ask, rows.len(), rows.last().map(|row| from_column(row.0)), window);
+        Ok(rows)
+    }
+
+    /// How many posts of these authors are seen.
+    async fn count_of(&self, authors: &[(UserId, Seq)], window: &Window) -> Result<usize, StorageError> {
+        let counts = try_join_all(authors.iter().map(|author| self.count_own(*author, window)));
+        Ok(counts.await?.into_iter().sum())
+    }
+
+    /// How many posts of an author are seen from a place on.
+    async fn count_own(
+        &self,
+        (author, sees_from): (UserId, Seq),
+        window: &Window,
+    ) -> Result<usize, StorageError> {
+        let mut source = Source::new(Some((author, sees_from)), Seq(i64::MAX.unsigned_abs()));
+        let mut count = 0;
+        while count < TIMELINE_ENTRIES
+            && let Some(ask) = source.ask(window, window.oldest.max(stamp::day(sees_from)), ROWS)
+        {
+            let values = (author.0, &ask.days, column(ask.before), ask.rows, ask.rows);
+            let rows: Vec<(i64, i64, Option<i64>)> =
+                self.cql.rows_at_once(&self.totals.of_author, values).await?;
+            let is_seen = |(seq, created_at, deleted_at): &&(i64, i64, Option<i64>)| {
+                deleted_at.is_none() && *created_at >= window.made_from && from_column(*seq) >= sees_from
+            };
+            count += rows.iter().filter(is_seen).count();
+            let last = rows.last().map(|row| from_column(row.0));
+            source.took(&ask, rows.len(), last, window);
+            if last.is_none_or(|last| last < sees_from) {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// All whom a reader follows now.
+    async fn all_followed(&self, reader: UserId) -> Result<HashMap<UserId, Followed>, StorageError> {
+        let rows = self.cql.rows(&self.sources.all, (reader.0,)).await?;
+        Ok(rows.into_iter().filter_map(super::sources::followed).collect())
+    }
+}
