@@ -351,7 +351,8 @@ pub trait Timelines: Send + Sync {
     fn list(&self, user: UserId, from: TimelineFrom, limit: usize) -> Pending<Vec<Place>>;
     /// How many entries the timeline has, [`TIMELINE_ENTRIES`] at most.
     fn total(&self, user: UserId) -> Pending<u64>;
-    /// The posts at those places as `user` sees them, in that order; those deleted since are left out.
+    /// The posts at those places as `user` sees them, in that order, as they are now or were when they were listed
+    /// a moment ago; those deleted since may be left out.
     fn show(&self, user: UserId, places: Vec<Place>) -> Pending<Vec<PostView>>;
     /// What `user` missed behind `cursor`.
     fn since(&self, user: UserId, cursor: Cursor) -> Pending<Missed>;

@@ -14,7 +14,7 @@ use crate::scenario::Settings;
 use crate::server::Server;
 use crate::stats::{Report, latencies, mebibytes, median};
 
-/// Followers that are reached last; they are looked at one after the other.
+/// Followers that are reached last: so many are under way at once.
 const LAST: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at the server's memory and at who was reached.
@@ -99,16 +99,14 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
 async fn reached(bare: &Bare, server: &Server, followers: &[Uuid], seq: i64) -> Result<u64> {
     let began = Instant::now();
     let mut most = server.anonymous()?;
-    let mut last = followers.iter().rev().take(LAST).peekable();
-    while let Some(follower) = last.peek() {
+    let last = &followers[followers.len().saturating_sub(LAST)..];
+    let Some(very_last) = last.last() else { return Ok(most) };
+    while !bare.has(*very_last, seq).await? || bare.count(last, seq).await? < last.len() {
         most = most.max(server.anonymous()?);
-        if bare.has(**follower, seq).await? {
-            last.next();
-        } else if began.elapsed() > PATIENCE {
+        if began.elapsed() > PATIENCE {
             return Err(Error::Waited("the post in every timeline".to_owned()));
-        } else {
-            tokio::time::sleep(LOOK).await;
         }
+        tokio::time::sleep(LOOK).await;
     }
     Ok(most)
 }

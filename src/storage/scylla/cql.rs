@@ -50,6 +50,9 @@ pub(super) enum Use {
     /// Writes a row that may be written again: LOCAL_QUORUM, repeated at will, sent to a second node when the
     /// first hangs.
     Write,
+    /// Writes one row of very many, which may be written again: LOCAL_QUORUM, repeated at will. No second node is asked:
+    /// to be ready for that costs each row a timer.
+    WriteMany,
     /// A lightweight transaction: never repeated as it is.
     Claim,
 }
@@ -144,7 +147,7 @@ impl Cql {
         let patience = match kind {
             Use::Read => Some(SPECULATE_AFTER),
             Use::Decide | Use::Write => Some(SPECULATE_LATE),
-            Use::Claim => None,
+            Use::WriteMany | Use::Claim => None,
         };
         if let Some(patience) = patience {
             prepared.set_execution_profile_handle(Some(Self::speculating(patience)));
@@ -152,7 +155,7 @@ impl Cql {
         match kind {
             Use::Decide => prepared.set_consistency(Consistency::LocalSerial),
             Use::Claim => prepared.set_serial_consistency(Some(SerialConsistency::LocalSerial)),
-            Use::Read | Use::Write => {}
+            Use::Read | Use::Write | Use::WriteMany => {}
         }
         Ok(prepared)
     }

@@ -31,8 +31,8 @@ statements! {
         job: Read, "SELECT body, done, progress FROM jobs WHERE shard = ? AND minute = ? AND seq = ?";
         progress: Write, "UPDATE jobs SET progress = ? WHERE shard = ? AND minute = ? AND seq = ?";
         slice: Read, "SELECT place, follower FROM followers_by_place WHERE followee = ? AND shard = ? AND place < ? LIMIT ?";
-        post: Write, "INSERT INTO home_timeline (reader, day, seq, post, author, created_at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
-        deletion: Write, "INSERT INTO home_deletions (reader, day, seq, post, post_seq, author, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
+        post: WriteMany, "INSERT INTO home_timeline (reader, day, seq, post, author, created_at) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
+        deletion: WriteMany, "INSERT INTO home_deletions (reader, day, seq, post, post_seq, author, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?";
     }
 }
 

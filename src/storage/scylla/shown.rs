@@ -2,10 +2,10 @@
 //!
 //! It owns no table. Posts that are deleted are left out here, whoever asked for them.
 
-use super::Inner;
 use super::cql::statements;
 use super::entries::KEYS_AT_ONCE;
 use super::stamp::{self, column, from_column};
+use super::{Inner, likes};
 use crate::model::cursor::Seq;
 use crate::model::id::{PostId, UserId};
 use crate::model::post::{Content, Post, PostView};
@@ -33,31 +33,52 @@ statements! {
     }
 }
 
+/// A post that is not deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Living {
+    pub(super) post: Post,
+    /// How many like it, by shard.
+    likes: HashMap<i32, i64>,
+}
+
+impl Living {
+    /// Whether somebody of the viewer's shard likes it.
+    fn may_be_liked_by(&self, viewer: UserId) -> bool {
+        self.likes.get(&likes::shard_of(viewer)).is_some_and(|total| *total > 0)
+    }
+}
+
 type PostRow = (Uuid, Option<Uuid>, Option<String>, Option<i64>, Option<i64>, Option<HashMap<i32, i64>>);
 
 impl Inner {
     /// Posts by id, without those that are deleted or never were.
     pub(super) async fn living(&self, ids: &[PostId]) -> Result<HashMap<PostId, Post>, StorageError> {
+        let rows = self.living_rows(ids).await?;
+        Ok(rows.into_iter().map(|(id, living)| (id, living.post)).collect())
+    }
+
+    /// The same, with where they are liked.
+    pub(super) async fn living_rows(&self, ids: &[PostId]) -> Result<HashMap<PostId, Living>, StorageError> {
         let rows: Vec<Vec<PostRow>> = iter(keys(ids.iter().map(|id| id.0)))
             .map(|ids| async move { self.cql.rows_at_once(&self.shown.posts, (ids,)).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        let posts = rows.into_iter().flatten().filter_map(|row| match row {
+        let living = rows.into_iter().flatten().filter_map(|row| match row {
             (id, Some(author), Some(content), Some(created_at), None, likes) => {
-                let likes: i64 = likes.into_iter().flatten().map(|(_, total)| total).sum();
+                let likes = likes.unwrap_or_default();
                 let post = Post {
                     id: PostId(id),
                     author: UserId(author),
                     content: Content::stored(content),
-                    likes: u64::try_from(likes).unwrap_or(0),
+                    likes: u64::try_from(likes.values().sum::<i64>()).unwrap_or(0),
                     created_at: Timestamp::from_millis(created_at),
                 };
-                Some((post.id, post))
+                Some((post.id, Living { post, likes }))
             }
             _ => None,
         });
-        Ok(posts.collect())
+        Ok(living.collect())
     }
 
     /// The names of users.
@@ -86,15 +107,23 @@ impl Inner {
         Ok(ids.iter().filter_map(|id| view(posts.get(id)?, &names, liked.contains(id))).collect())
     }
 
-    /// Posts at places as `viewer` sees them, in that order, in one round.
+    /// Posts at places as `viewer` sees them, in that order, in one round. What the list of these places has read a
+    /// moment ago is not asked for again.
     pub(super) async fn show(&self, places: &[Place], viewer: UserId) -> Result<Vec<PostView>, StorageError> {
         let ids: Vec<PostId> = places.iter().map(|place| place.post).collect();
-        let (posts, liked, names) = tokio::try_join!(
-            self.living(&ids),
-            self.liked(viewer, &ids),
+        let mut posts = self.reading.take_noted(viewer);
+        posts.retain(|id, _| ids.contains(id));
+        let unread: Vec<PostId> = ids.iter().filter(|id| !posts.contains_key(id)).copied().collect();
+        let may_be_liked = |id: &&PostId| posts.get(id).is_none_or(|living| living.may_be_liked_by(viewer));
+        let asked: Vec<PostId> = ids.iter().filter(may_be_liked).copied().collect();
+        let (read, liked, names) = tokio::try_join!(
+            self.living_rows(&unread),
+            self.liked(viewer, &asked),
             self.names(places.iter().map(|place| place.author)),
         )?;
-        Ok(ids.iter().filter_map(|id| view(posts.get(id)?, &names, liked.contains(id))).collect())
+        posts.extend(read);
+        let shown = ids.iter().filter_map(|id| view(&posts.get(id)?.post, &names, liked.contains(id)));
+        Ok(shown.collect())
     }
 
     /// A page of an author's posts.

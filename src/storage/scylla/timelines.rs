@@ -4,10 +4,11 @@
 //! candidate: it is shown if its author is followed now, it is not older than the follow sees, and it is not
 //! deleted. A page takes two rounds: the rows of all sources, then what has become of them (of the authors'
 //! own lists: whom one follows, then the rows); more only where too few were left. An author's own list has its
-//! deletions in it. How many days a reader's page reached back is remembered, so that the next one need not
+//! deletions in it. What was read of the posts is noted for whoever shows the page. How many days a reader's page reached back is remembered, so that the next one need not
 //! look at thirty.
 
 use super::cql::{Cql, statements};
+use super::shown::Living;
 use super::sources::Followed;
 use super::stamp::{self, column, from_column};
 use super::wide::Freshness;
@@ -22,10 +23,10 @@ use crate::storage::{
 use futures_util::future::try_join_all;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use moka::sync::Cache;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Rows asked for beyond those that are wanted: so many may be gone without another round.
@@ -34,6 +35,10 @@ const SPARE: usize = 4;
 const AT_ONCE: usize = 64;
 /// Readers whose reach is remembered.
 const REACHES: u64 = 20_000;
+/// Pages whose posts are noted between their list and their showing, how many posts of each, and how long.
+const NOTED: u64 = 512;
+const NOTED_POSTS: usize = 128;
+const NOTED_FOR: Duration = Duration::from_millis(500);
 /// For so long whom one follows is known for a count, which may be older than that.
 const KNOWN: Duration = Duration::from_secs(2);
 
@@ -52,6 +57,16 @@ pub(super) struct Reading {
     reaches: Cache<(UserId, usize), Reach>,
     /// Which wide authors readers were found to follow a moment ago, and from where they see them.
     wide_of: Cache<UserId, Arc<[(UserId, Seq)]>>,
+    noted: Cache<UserId, Arc<Noted>>,
+    /// From which day on readers' timelines were found to be full.
+    full: Cache<UserId, i32>,
+}
+
+/// What the list of a page has read of the posts.
+#[derive(Clone)]
+struct Noted {
+    asked_at: Instant,
+    posts: HashMap<PostId, Living>,
 }
 
 /// How far back so many entries reached.
@@ -65,7 +80,34 @@ impl Reading {
     pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
         let statements = Statements::prepare(cql).await?;
         let wide_of = Cache::builder().max_capacity(REACHES).time_to_live(KNOWN).build();
-        Ok(Self { statements, reaches: Cache::new(REACHES), wide_of })
+        let noted = Cache::builder().max_capacity(NOTED).time_to_live(NOTED_FOR).build();
+        Ok(Self { statements, reaches: Cache::new(REACHES), wide_of, noted, full: Cache::new(REACHES) })
+    }
+
+    /// Notes what a page's list has read, for whoever shows the page; what was read later stays.
+    fn note(&self, reader: UserId, asked_at: Instant, posts: HashMap<PostId, Living>) {
+        if self.noted.get(&reader).is_none_or(|noted| noted.asked_at < asked_at) {
+            self.noted.insert(reader, Arc::new(Noted { asked_at, posts }));
+        }
+    }
+
+    /// What the list of a reader's page has read a moment ago.
+    pub(super) fn take_noted(&self, reader: UserId) -> HashMap<PostId, Living> {
+        let noted = self.noted.remove(&reader);
+        noted.map(|noted| Arc::unwrap_or_clone(noted).posts).unwrap_or_default()
+    }
+
+    /// From which day on a reader's timeline was full when it was counted last.
+    pub(super) fn full_since(&self, reader: UserId) -> Option<i32> {
+        self.full.get(&reader)
+    }
+
+    /// Notes from which day on a reader's timeline is full, or that it is not.
+    pub(super) fn note_full(&self, reader: UserId, since: Option<i32>) {
+        match since {
+            Some(day) => self.full.insert(reader, day),
+            None => self.full.invalidate(&reader),
+        }
     }
 
     /// Which wide authors a reader was found to follow a moment ago.
@@ -113,8 +155,8 @@ impl Window {
         Self { oldest: stamp::day_of(made_from), newest, made_from: made_from.millis() }
     }
 
-    pub(super) fn days(&self) -> RangeInclusive<i32> {
-        self.oldest..=self.newest
+    pub(super) fn days_from(&self, from: i32) -> RangeInclusive<i32> {
+        from.max(self.oldest)..=self.newest
     }
 }
 
@@ -264,15 +306,27 @@ impl Inner {
             })
             .collect();
         let posts: Vec<PostId> = places.iter().map(|place| place.post).collect();
-        let (followed, deleted) = tokio::try_join!(
-            self.followed(reader, places.iter().map(|place| place.author)),
-            self.deleted(&posts),
-        )?;
+        let authors = places.iter().map(|place| place.author);
+        let (followed, deleted) =
+            tokio::try_join!(self.followed(reader, authors), self.deleted_of(reader, &posts))?;
         source.shown.extend(places.into_iter().filter(|place| {
             let followed = followed.get(&place.author);
             followed.is_some_and(|followed| place.seq >= followed.sees_from) && !deleted.contains(&place.post)
         }));
         Ok(())
+    }
+
+    /// Those of a reader's candidates that are deleted. The posts of a page are read whole, and noted for whoever shows
+    /// them.
+    async fn deleted_of(&self, reader: UserId, posts: &[PostId]) -> Result<HashSet<PostId>, StorageError> {
+        if posts.len() > NOTED_POSTS {
+            return self.deleted(posts).await;
+        }
+        let asked_at = Instant::now();
+        let living = self.living_rows(posts).await?;
+        let deleted = posts.iter().filter(|post| !living.contains_key(post)).copied().collect();
+        self.reading.note(reader, asked_at, living);
+        Ok(deleted)
     }
 
     /// Remembers how far back the newest `entries` reach: to the last of them, or further than there are so many.

@@ -34,25 +34,44 @@ statements! {
 type HomeRow = (i64, Uuid, i64);
 
 impl Inner {
-    /// How many entries a reader's timeline has.
+    /// How many entries a reader's timeline has. Where it was full lately it is looked at no further back than that
+    /// took, and further only if it is not full now.
     pub(super) async fn total(self: &Arc<Self>, reader: UserId) -> Result<u64, StorageError> {
         let window = Window::now();
-        let days: Vec<i32> = window.days().collect();
+        let known = self.reading.full_since(reader).filter(|day| *day > window.oldest);
+        let mut count = match known {
+            Some(day) => self.count_from(reader, &window, day).await?,
+            None => 0,
+        };
+        if count < TIMELINE_ENTRIES {
+            count = self.count_from(reader, &window, window.oldest).await?;
+        }
+        Ok(count.min(TIMELINE_ENTRIES) as u64)
+    }
+
+    /// The same, of no day before `from`.
+    async fn count_from(
+        self: &Arc<Self>,
+        reader: UserId,
+        window: &Window,
+        from: i32,
+    ) -> Result<usize, StorageError> {
+        let days: Vec<i32> = window.days_from(from).collect();
         let mut home = Source::new(None, Seq(i64::MAX.unsigned_abs()));
         // Whom it was found to follow a moment ago, when its page was read.
         let known_wide = self.reading.known_wide(reader);
         let read_known = async {
             match &known_wide {
-                Some(wide) => self.count_of(wide, &window).await.map(Some),
+                Some(wide) => self.count_of(wide, window, from).await.map(Some),
                 None => Ok(None),
             }
         };
-        let (first, gone, followees, wide, own, of_wide) = tokio::try_join!(
-            self.home_rows(reader, &mut home, &window),
+        let (mut rows, gone, followees, wide, own, of_wide) = tokio::try_join!(
+            self.home_rows(reader, &mut home, window, from),
             self.cql.rows::<(i64,)>(&self.totals.gone, (reader.0, &days)),
             self.all_followed(reader),
             self.wide_authors(Freshness::Lately),
-            self.count_own((reader, Seq(0)), &window),
+            self.count_own((reader, Seq(0)), window, from),
             read_known,
         )?;
         let of_wide = match of_wide {
@@ -60,7 +79,7 @@ impl Inner {
             None => {
                 let followed = followees.iter().filter(|(author, _)| wide.contains(author));
                 let wide: Vec<_> = followed.map(|(author, followed)| (*author, followed.sees_from)).collect();
-                self.count_of(&wide, &window).await?
+                self.count_of(&wide, window, from).await?
             }
         };
         let gone: HashSet<i64> = gone.into_iter().map(|(post_seq,)| post_seq).collect();
@@ -70,12 +89,22 @@ impl Inner {
             let is_seen = followed.is_some_and(|followed| from_column(*seq) >= followed.sees_from);
             is_seen && *created_at >= window.made_from && !gone.contains(seq)
         };
-        let mut count = own + of_wide + first.iter().filter(|row| is_shown(row)).count();
-        while count < TIMELINE_ENTRIES && home.read_to > Seq(0) {
-            let more = self.home_rows(reader, &mut home, &window).await?;
-            count += more.iter().filter(|row| is_shown(row)).count();
+        let mut count = own + of_wide;
+        loop {
+            for row in rows.iter().filter(|row| is_shown(row)) {
+                count += 1;
+                if count >= TIMELINE_ENTRIES {
+                    let day = stamp::day(from_column(row.0)).max(from);
+                    self.reading.note_full(reader, Some(day));
+                    return Ok(count);
+                }
+            }
+            if home.read_to <= stamp::first_of_day(from) {
+                self.reading.note_full(reader, None);
+                return Ok(count);
+            }
+            rows = self.home_rows(reader, &mut home, window, from).await?;
         }
-        Ok(count.min(TIMELINE_ENTRIES) as u64)
     }
 
     /// The next rows of what was fanned out to a reader.
@@ -84,8 +113,9 @@ impl Inner {
         reader: UserId,
         home: &mut Source,
         window: &Window,
+        from: i32,
     ) -> Result<Vec<HomeRow>, StorageError> {
-        let Some(ask) = home.ask(window, window.oldest, ROWS) else { return Ok(Vec::new()) };
+        let Some(ask) = home.ask(window, from, ROWS) else { return Ok(Vec::new()) };
         let values = (reader.0, &ask.days, column(ask.before), ask.rows, ask.rows);
         let rows: Vec<HomeRow> = self.cql.rows_at_once(&self.totals.home, values).await?;
         home.took(&ask, rows.len(), rows.last().map(|row| from_column(row.0)), window);
@@ -93,8 +123,13 @@ impl Inner {
     }
 
     /// How many posts of these authors are seen.
-    async fn count_of(&self, authors: &[(UserId, Seq)], window: &Window) -> Result<usize, StorageError> {
-        let counts = try_join_all(authors.iter().map(|author| self.count_own(*author, window)));
+    async fn count_of(
+        &self,
+        authors: &[(UserId, Seq)],
+        window: &Window,
+        from: i32,
+    ) -> Result<usize, StorageError> {
+        let counts = try_join_all(authors.iter().map(|author| self.count_own(*author, window, from)));
         Ok(counts.await?.into_iter().sum())
     }
 
@@ -103,11 +138,12 @@ impl Inner {
         &self,
         (author, sees_from): (UserId, Seq),
         window: &Window,
+        from: i32,
     ) -> Result<usize, StorageError> {
         let mut source = Source::new(Some((author, sees_from)), Seq(i64::MAX.unsigned_abs()));
-        let mut count = 0;
+        let (mut count, from) = (0, from.max(stamp::day(sees_from)));
         while count < TIMELINE_ENTRIES
-            && let Some(ask) = source.ask(window, window.oldest.max(stamp::day(sees_from)), ROWS)
+            && let Some(ask) = source.ask(window, from, ROWS)
         {
             let values = (author.0, &ask.days, column(ask.before), ask.rows, ask.rows);
             let rows: Vec<(i64, i64, Option<i64>)> =
@@ -118,7 +154,7 @@ impl Inner {
             count += rows.iter().filter(is_seen).count();
             let last = rows.last().map(|row| from_column(row.0));
             source.took(&ask, rows.len(), last, window);
-            if last.is_none_or(|last| last < sees_from) {
+            if source.read_to <= stamp::first_of_day(from) {
                 break;
             }
         }
