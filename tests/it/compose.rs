@@ -163,6 +163,11 @@ async fn roost_runs_by_its_command_line_and_environment_and_its_healthcheck_agre
     let ann = server.person("ann").await;
     let post = ann.posts("hello").await;
     ann.reads(&[post]).await;
+    // It is the cluster and Redis that it goes by.
+    let health = ann.get("/health").await.expect(200);
+    assert_eq!(health["dependencies"]["store"]["state"], "ok", "{health}");
+    assert_eq!(health["dependencies"]["redis"]["state"], "ok", "{health}");
+    assert!(!server.data_dir().join("roost.db").exists(), "the posts are in no database of its own");
 }
 
 #[test]
