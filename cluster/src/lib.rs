@@ -1,0 +1,5 @@
+//! x
+pub mod node;
+pub mod ring;
+pub mod timing;
+pub mod view;
