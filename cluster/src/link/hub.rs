@@ -137,7 +137,6 @@ impl Hub {
         Standing { view: self.view_id(), confirmed: self.confirmed.load(Ordering::Acquire) }
     }
 
-    #[expect(dead_code, reason = "the members will")]
     /// The number of the view that this node has confirmed.
     pub(crate) fn confirmed(&self) -> u64 {
         self.confirmed.load(Ordering::Acquire)

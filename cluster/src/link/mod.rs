@@ -153,7 +153,6 @@ impl Links {
         self.address
     }
 
-    #[expect(dead_code, reason = "the members will")]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
