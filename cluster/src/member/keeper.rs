@@ -358,11 +358,15 @@ impl Keeper {
         if let Some(leave) = leave
             // By its lease alone it does not know whether the view is the newest.
             && (leave.by_answers || looked > fenced_at)
-            && self.permit.pass(Phase::Fenced, Phase::Waiting)
+            && self.permit.phase() == Phase::Fenced
         {
             tracing::info!("this node is fenced no more");
+            // What was confirmed before is to be confirmed again.
+            hub.confirm(0);
+            self.permit.pass(Phase::Fenced, Phase::Waiting);
             hub.tell(Event::Unfenced);
         }
+        self.permit.begin();
         self.count_confirmed(&view, &states);
         (self.permit.phase() == Phase::Acting).then(|| leave.map(|leave| leave.until)).flatten()
     }

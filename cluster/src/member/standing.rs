@@ -106,10 +106,16 @@ impl Permit {
             return false;
         }
         self.hub.confirm(number);
-        if self.has_place() && self.is_in_time() {
-            self.pass(Phase::Waiting, Phase::Acting);
-        }
+        self.begin();
         self.hub.changed.notify_one();
         true
+    }
+
+    /// Begins to act, if nothing is in its way any more.
+    pub fn begin(&self) {
+        let newest = self.hub.view().map(|view| view.number());
+        if newest == Some(self.hub.confirmed()) && self.has_place() && self.is_in_time() {
+            self.pass(Phase::Waiting, Phase::Acting);
+        }
     }
 }

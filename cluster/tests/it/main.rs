@@ -2,4 +2,5 @@
 
 mod ground;
 mod link;
+mod member;
 mod strangers;

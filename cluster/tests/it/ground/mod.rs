@@ -1,7 +1,9 @@
 //! What the tests stand on: links that know each other, a proxy that fails as a network does, what is logged.
 
 pub mod log;
+pub mod member;
 pub mod proxy;
+pub mod redis;
 
 use roost_cluster::link::{LinkOptions, Links, WINDOW};
 use roost_cluster::{Boot, Event, Events, Member, Node, NodeName, Secret, State, Timing, ViewRecord};
