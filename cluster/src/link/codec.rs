@@ -13,8 +13,8 @@ pub const MAX_FRAME: usize = 1 << 20;
 pub const MAX_MESSAGE: usize = MAX_FRAME + BATCH_HEADER + 64;
 /// The longest message of a handshake.
 pub const MAX_HANDSHAKE: usize = 4096;
-/// What is written at once: several batches.
-const WRITE: usize = 128 * 1024;
+/// What is written at once: a batch, and the small messages before it. More would only be moved about.
+const WRITE: usize = 32 * 1024;
 
 /// Bytes as they are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +40,7 @@ impl Encoder for Plain {
     type Error = Status;
 
     fn encode(&mut self, item: Bytes, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        dst.reserve(item.len());
         dst.put(item);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What all links of a node share: who it is, the view it goes by, its peers, the queue of events.
 
 use super::peer::Peer;
-use super::wire::Standing;
-use super::{LinkOptions, LinkState, Tls};
+use super::wire::{Kind, Standing};
+use super::{LinkOptions, LinkState, SendError, Tls};
 use crate::event::{Event, Item};
 use crate::node::{Node, NodeName};
 use crate::secret::{NoRandom, Secret, random};
@@ -108,24 +108,23 @@ impl Hub {
 
     /// Takes up a view if it is newer; whether it was.
     pub(crate) fn adopt(&self, record: ViewRecord) -> bool {
-        let (former, view) = {
+        {
             let mut current = self.view.write().unwrap_or_else(PoisonError::into_inner);
             if current.as_ref().is_some_and(|current| current.number() >= record.number) {
                 return false;
             }
             let view = View::from(record);
-            let former = current.replace(view.clone());
+            *current = Some(view.clone());
             // Under the lock: whatever is taken by the new view comes behind it.
-            self.tell(Event::View(view.clone()));
-            (former, view)
-        };
-        let share = |view: &View, node: &Node| view.has(node) && view.has(&self.me);
+            self.tell(Event::View(view));
+        }
         for peer in self.peers() {
-            let node = peer.node();
-            // Who only asks to come in has nothing to be forgotten, and needs its link.
-            if former.as_ref().is_some_and(|former| share(former, &node)) && !share(&view, &node) {
-                peer.forget(&mut peer.state(), self);
+            let mut state = peer.state();
+            // The newest there is: of two that are taken up at once the later one may come first to here.
+            if let Some(view) = self.view() {
+                peer.share(&mut state, self, &view);
             }
+            drop(state);
             peer.pulse();
         }
         self.changed.notify_one();
@@ -154,6 +153,12 @@ impl Hub {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Takes a frame for this node.
+    pub(super) fn push(&self, to: &NodeName, body: &[u8]) -> Result<(), SendError> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(to).ok_or(SendError::NotInView)?.push(Kind::Plain, &[], body)
+    }
+
     pub(super) fn peer(&self, name: &NodeName) -> Option<Arc<Peer>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -161,13 +166,6 @@ impl Hub {
     /// Whether this is still one of its peers.
     pub(super) fn keeps(&self, peer: &Arc<Peer>) -> bool {
         self.peer(&peer.name).is_some_and(|kept| Arc::ptr_eq(&kept, peer))
-    }
-
-    /// A node of the view that is linked, and the view's number.
-    pub(super) fn peer_in_view(&self, name: &NodeName) -> Option<(u64, Arc<Peer>)> {
-        let peer = self.peer(name)?;
-        let view = self.view()?;
-        (view.has(&self.me) && view.has(&peer.node())).then(|| (view.number(), peer))
     }
 
     /// Takes up who there is; answers who is to be dialled from now on.
@@ -181,6 +179,9 @@ impl Hub {
                 continue;
             }
             let peer = Peer::new(node.name.clone(), node.boot, address.clone(), random()?, self.window);
+            if let Some(view) = self.view() {
+                peer.share(&mut peer.state(), self, &view);
+            }
             let peer = Arc::new(peer);
             new.push(Arc::clone(&peer));
             peers.insert(node.name.clone(), peer);

@@ -190,8 +190,7 @@ impl Links {
         if bytes.len() > MAX_FRAME {
             return Err(SendError::TooLong);
         }
-        let (view, peer) = self.hub.peer_in_view(to).ok_or(SendError::NotInView)?;
-        peer.push(view, Kind::Plain, &[], bytes)
+        self.hub.push(to, bytes)
     }
 
     /// Waits until a frame of this length would be taken; an error says that it never will.
@@ -200,11 +199,11 @@ impl Links {
             return Err(SendError::TooLong);
         }
         loop {
-            let (_, peer) = self.hub.peer_in_view(to).ok_or(SendError::NotInView)?;
+            let peer = self.hub.peer(to).ok_or(SendError::NotInView)?;
             let mut room = std::pin::pin!(peer.room.notified());
             // From here on it hears of room, which may come before it asks.
             room.as_mut().enable();
-            if peer.has_room(length) {
+            if peer.has_room(length)? {
                 return Ok(());
             }
             room.await;
@@ -216,10 +215,10 @@ impl Links {
         if bytes.len() + wire::CALL_HEADER > MAX_FRAME {
             return Err(SendError::TooLong.into());
         }
-        let (view, peer) = self.hub.peer_in_view(to).ok_or(SendError::NotInView)?;
+        let peer = self.hub.peer(to).ok_or(SendError::NotInView)?;
         let (number, answered) = peer.begin_call();
         let call = Calling { peer: &peer, number };
-        peer.push(view, Kind::Call, &number.to_be_bytes(), bytes)?;
+        peer.push(Kind::Call, &number.to_be_bytes(), bytes)?;
         let answer = timeout(deadline, answered).await;
         drop(call);
         answer.map_or(Err(CallError::Late), |answer| answer.unwrap_or(Err(CallError::Gone)))

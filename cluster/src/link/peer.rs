@@ -13,7 +13,7 @@ use super::{CallError, SendError};
 use crate::event::{Event, Item};
 use crate::node::{Boot, Node, NodeName};
 use crate::secret::random;
-use crate::view::ViewId;
+use crate::view::{View, ViewId};
 use bytes::Bytes;
 use futures_util::Stream;
 use std::collections::HashMap;
@@ -43,6 +43,8 @@ pub struct PeerState {
     pub boot: Boot,
     /// Where it is dialled.
     pub address: String,
+    /// The number of the view, while that has both it and us: what frames are sent by.
+    pub shares: Option<u64>,
     /// The connection, if there is one.
     pub line: Option<Line>,
     /// Since when there is a connection or is none.
@@ -95,6 +97,7 @@ impl Peer {
         let state = PeerState {
             boot,
             address,
+            shares: None,
             line: None,
             since: now,
             heard: now,
@@ -133,7 +136,11 @@ impl Peer {
             // What ends is the old one's.
             self.forget(&mut state, hub);
             state.boot = boot;
+            state.shares = None;
             (state.heard, state.left) = (Instant::now(), false);
+            if let Some(view) = hub.view() {
+                self.share(&mut state, hub, &view);
+            }
         }
         if state.address != address {
             address.clone_into(&mut state.address);
@@ -241,9 +248,21 @@ impl Peer {
         Ok(Writing { hub: Arc::clone(hub), peer: Arc::clone(self), line: id })
     }
 
+    /// Takes up a view: frames are sent by it while it has both ends. A link to whom it has no more begins anew; who
+    /// only asks to come in has nothing to be forgotten, and needs its link.
+    pub fn share(&self, state: &mut PeerState, hub: &Hub, view: &View) {
+        let node = Node { name: self.name.clone(), boot: state.boot };
+        let shares = (view.has(&node) && view.has(&hub.me)).then(|| view.number());
+        if state.shares.is_some() && shares.is_none() {
+            self.forget(state, hub);
+        }
+        state.shares = shares;
+    }
+
     /// Takes a frame to be sent.
-    pub fn push(&self, view: u64, kind: Kind, head: &[u8], body: &[u8]) -> Result<(), SendError> {
+    pub fn push(&self, kind: Kind, head: &[u8], body: &[u8]) -> Result<(), SendError> {
         let mut state = self.state();
+        let view = state.shares.ok_or(SendError::NotInView)?;
         let taken = state.outgoing.push(view, kind, head, body);
         if let Some(line) = &mut state.line {
             line.wake();
@@ -251,9 +270,11 @@ impl Peer {
         taken.map_err(|_| SendError::Full)
     }
 
-    /// Whether a frame of this length would be taken.
-    pub fn has_room(&self, length: usize) -> bool {
-        self.state().outgoing.has_room(length)
+    /// Whether a frame of this length would be taken now.
+    pub fn has_room(&self, length: usize) -> Result<bool, SendError> {
+        let state = self.state();
+        state.shares.ok_or(SendError::NotInView)?;
+        Ok(state.outgoing.has_room(length))
     }
 
     /// Begins a call: its number, and where its answer comes.
