@@ -403,3 +403,6 @@ impl std::fmt::Debug for Mode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,6 +204,8 @@ impl Links {
             // From here on it hears of room, which may come before it asks.
             room.as_mut().enable();
             if peer.has_room(length)? {
+                // Whoever sends without end must let the connection's task have its turn.
+                tokio::task::consume_budget().await;
                 return Ok(());
             }
             room.await;

@@ -533,3 +533,6 @@ impl std::fmt::Debug for Sequel {
         f.debug_struct("Sequel").field("from", &self.from).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
