@@ -15,6 +15,11 @@
 //! [confirms](Cluster::confirm) the view; on [`Event::AllConfirmed`] it begins what this node gains; and before it acts
 //! as home, and again before it answers, it asks [`Cluster::may_act`].
 
+// The README's example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod cluster;
 mod event;
 pub mod link;

@@ -70,10 +70,10 @@ impl Hub {
     }
 
     /// Puts something into the queue, or gives it back where nobody listens.
-    pub(super) fn queue(&self, item: Item) -> Result<(), Item> {
+    pub(super) fn queue(&self, item: Item) -> Option<Item> {
         match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.send(item).map_err(|refused| refused.0),
-            None => Err(item),
+            Some(queue) => queue.send(item).err().map(|refused| refused.0),
+            None => Some(item),
         }
     }
 

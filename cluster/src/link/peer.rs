@@ -369,7 +369,8 @@ impl Peer {
         }
         let taken = Some((batch.last(), batch.size()));
         let sequel = Sequel { peer: Arc::clone(self), hub: Arc::clone(hub), from, incarnation, taken };
-        if let Err(Item::Batch(mut sequel, ..)) = hub.queue(Item::Batch(sequel, batch.view, batch.frames())) {
+        if let Some(Item::Batch(mut sequel, ..)) = hub.queue(Item::Batch(sequel, batch.view, batch.frames()))
+        {
             // Nobody listens any more. It must not acknowledge, and the lock is held.
             sequel.taken = None;
         }

@@ -32,7 +32,7 @@ async fn frames_to_the_end(linked: &mut Linked) -> Vec<String> {
     loop {
         match linked.hear().await {
             Event::Frame(frame) if &frame.bytes[..] == b"end" => return frames,
-            Event::Frame(frame) => frames.push(String::from_utf8(frame.bytes.to_vec()).unwrap()),
+            Event::Frame(frame) => frames.push(String::from_utf8_lossy(&frame.bytes).into_owned()),
             Event::Up(_) | Event::Down(_) => {}
             other => panic!("heard {}", short(&other)),
         }

@@ -258,16 +258,16 @@ async fn a_node_that_starts_without_redis_has_no_view_until_it_answers() {
 async fn isolable(node: &str, redis: &Redis, others: &[&Member]) -> (Member, Vec<Proxy>) {
     let to_redis = Proxy::to(redis.address()).await;
     let mut options = options(node, at(&to_redis.address.to_string())).await;
-    let to_it = Proxy::to(options.listener.local_addr().unwrap().to_string()).await;
+    let to_it = Proxy::to(options.listener.local_addr().expect("it is bound").to_string()).await;
     options.advertise = to_it.address.to_string();
     let mut proxies = vec![to_redis, to_it];
     for other in others {
-        let address = other.cluster.nodes().into_iter().find(|n| n.link.is_none()).unwrap().address;
+        let address = other.cluster.nodes().into_iter().find(|n| n.link.is_none()).expect("itself").address;
         let to_other = Proxy::to(address).await;
         options.routes.insert(other.name().clone(), to_other.address.to_string());
         proxies.push(to_other);
     }
-    (Member::start_by(options).await.unwrap(), proxies)
+    (Member::start_by(options).await.expect("it starts"), proxies)
 }
 
 #[tokio::test]

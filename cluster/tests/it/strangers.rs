@@ -113,18 +113,22 @@ async fn many_strangers_at_once_keep_no_node_out_for_longer_than_a_handshake() {
 
 /// An authority, and a certificate and key of it for all nodes, in PEM.
 fn authority() -> (String, String, String) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).expect("good parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "authority");
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec!["nodes.test".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("good parameters"))
+        .expect("good parameters");
+    let key = KeyPair::generate().expect("good parameters");
+    let certificate = CertificateParams::new(vec!["nodes.test".to_owned()])
+        .expect("good parameters")
+        .signed_by(&key, &authority)
+        .expect("good parameters");
     (certificate.pem(), key.serialize_pem(), authority.pem())
 }
 
 fn tls((certificate, key, authority): &(String, String, String)) -> Tls {
-    Tls::from_pem(certificate.as_bytes(), key.as_bytes(), authority.as_bytes(), "nodes.test").unwrap()
+    Tls::from_pem(certificate.as_bytes(), key.as_bytes(), authority.as_bytes(), "nodes.test")
+        .expect("good parameters")
 }
 
 async fn secured(name: &str, files: &(String, String, String)) -> Linked {

@@ -165,10 +165,13 @@ pub async fn settled(nodes: &[&Member]) {
     assert!(ended.is_ok(), "not settled: {last}");
 }
 
+/// A node, what it heard, and the newest of its views.
+type Watched = (Arc<Cluster>, Arc<Mutex<Told>>, u64);
+
 /// Looks, all the time, that no shard has two homes that act, and that no node's views go back.
 #[derive(Default)]
 pub struct Watch {
-    nodes: Arc<Mutex<Vec<(Arc<Cluster>, Arc<Mutex<Told>>, u64)>>>,
+    nodes: Arc<Mutex<Vec<Watched>>>,
     tasks: JoinSet<()>,
 }
 
@@ -199,7 +202,7 @@ impl Watch {
     }
 }
 
-fn check(nodes: &mut [(Arc<Cluster>, Arc<Mutex<Told>>, u64)]) {
+fn check(nodes: &mut [Watched]) {
     let mut taken = BTreeSet::new();
     for (cluster, told, newest) in nodes {
         if let Some(view) = cluster.view() {
