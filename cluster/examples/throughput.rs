@@ -33,6 +33,10 @@ async fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["receive", "tcp"] => receive_tcp().await,
         ["receive", "link", sender] => receive_link(sender).await,
+        ["link"] => {
+            println!("link {:.2} M/s", send_link().await?);
+            Ok(())
+        }
         ["stopped", seconds] => stopped(Duration::from_secs(seconds.parse()?)).await,
         _ => compare().await,
     }
