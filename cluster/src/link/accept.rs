@@ -2,28 +2,25 @@
 //! go with one line in the log; until then it costs a bounded little, and the links of others nothing.
 
 use super::Hub;
-use super::codec::{MAX_MESSAGE, Plain};
+use super::codec::{CONTENT_TYPE, MAX_MESSAGE, Plain};
 use super::converse::{Outward, Rest, converse, outward};
 use super::dial::{Driven, FLOW, HTTP_BUFFER, HTTP_FRAME, Io, PATH, next};
 use super::handshake::{Acceptor, Refusal, refusal};
 use super::peer::Peer;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use hyper::body::Incoming as Body;
+use http_body_util::{Either, Empty};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tonic::server::StreamingService;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 /// Connections that have proved nothing; more are not taken until one of them has, or is let go.
 const STRANGERS: usize = 64;
@@ -31,6 +28,9 @@ const STRANGERS: usize = 64;
 const LAST_WORD: Duration = Duration::from_millis(500);
 /// After a failure to accept: most often there are no more open files.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// A link, or why there is none.
+type Answer = Either<Outward, Empty<Bytes>>;
 
 /// Takes connections for ever.
 pub async fn accept(hub: Arc<Hub>, listener: TcpListener) {
@@ -92,9 +92,9 @@ async fn meet(hub: &Arc<Hub>, stream: TcpStream) -> Result<Met, Refusal> {
         }
     };
     let (opened, mut openings) = mpsc::channel(1);
-    let service = service_fn(move |request: http::Request<Body>| {
+    let service = service_fn(move |request: http::Request<Incoming>| {
         let opened = opened.clone();
-        async move { Ok::<_, Infallible>(serve(request, opened).await) }
+        async move { Ok::<_, Infallible>(serve(request, &opened)) }
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -157,33 +157,19 @@ struct Opening {
     rest: Rest,
 }
 
-async fn serve(
-    request: http::Request<Body>,
-    opened: mpsc::Sender<Opening>,
-) -> http::Response<tonic::body::Body> {
-    if request.uri().path() != PATH {
-        return Status::unimplemented("there is nothing here").into_http();
-    }
-    let service = Open(Mutex::new(Some(opened)));
-    tonic::server::Grpc::new(Plain).max_decoding_message_size(MAX_MESSAGE).streaming(service, request).await
-}
-
 /// Hands a stream that was opened to the connection's task.
-struct Open(Mutex<Option<mpsc::Sender<Opening>>>);
-
-impl StreamingService<Bytes> for Open {
-    type Response = Bytes;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
-    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let (say, rest, outward): (_, _, Outward) = outward();
-        let opening = Opening { inward: request.into_inner(), say, rest };
-        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // One stream a connection.
-        if opened.is_none_or(|opened| opened.try_send(opening).is_err()) {
-            return ready(Err(Status::resource_exhausted("there is a stream already")));
-        }
-        ready(Ok(Response::new(Box::pin(outward.map(Ok)))))
+fn serve(request: http::Request<Incoming>, opened: &mpsc::Sender<Opening>) -> http::Response<Answer> {
+    let refuse = |status: Status| status.into_http::<()>().map(|()| Answer::Right(Empty::new()));
+    if request.uri().path() != PATH {
+        return refuse(Status::unimplemented("there is nothing here"));
     }
+    let inward = Streaming::new_request(Plain, request.into_body(), None, Some(MAX_MESSAGE));
+    let (say, rest, outward) = outward();
+    // One stream a connection.
+    if opened.try_send(Opening { inward, say, rest }).is_err() {
+        return refuse(Status::resource_exhausted("there is a stream already"));
+    }
+    let mut answer = http::Response::new(Answer::Left(outward));
+    answer.headers_mut().insert(CONTENT_TYPE.0, CONTENT_TYPE.1);
+    answer
 }

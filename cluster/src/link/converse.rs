@@ -2,10 +2,13 @@
 //! peer is silent. What is written is taken from the peer's state by the connection itself (`peer::Writing`).
 
 use super::Hub;
+use super::codec::{end_well, prefixed};
 use super::peer::{Peer, Writing};
 use super::wire::Message;
 use bytes::Bytes;
 use futures_util::Stream;
+use http_body::{Body, Frame};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -22,6 +25,7 @@ pub struct Outward {
     opening: mpsc::Receiver<Bytes>,
     rest: Rest,
     writing: Option<Writing>,
+    is_ended: bool,
 }
 
 /// Where the handshake leaves what follows it.
@@ -31,24 +35,47 @@ pub type Rest = Arc<Mutex<Option<Writing>>>;
 pub fn outward() -> (mpsc::Sender<Bytes>, Rest, Outward) {
     let (say, opening) = mpsc::channel(2);
     let rest = Rest::default();
-    (say, Arc::clone(&rest), Outward { opening, rest, writing: None })
+    (say, Arc::clone(&rest), Outward { opening, rest, writing: None, is_ended: false })
 }
 
-impl Stream for Outward {
-    type Item = Bytes;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+impl Outward {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(writing) = &mut self.writing {
                 return Pin::new(writing).poll_next(context);
             }
             if let Some(said) = ready!(self.opening.poll_recv(context)) {
-                return Poll::Ready(Some(said));
+                return Poll::Ready(Some(prefixed(&said)));
             }
             let writing = self.rest.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(writing) = writing else { return Poll::Ready(None) };
             self.writing = Some(writing);
         }
+    }
+}
+
+impl Body for Outward {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(ready!(self.poll_message(context)).map_or_else(
+            || {
+                self.is_ended = true;
+                Frame::trailers(end_well())
+            },
+            Frame::data,
+        ))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_ended
     }
 }
 

@@ -2,8 +2,8 @@
 //! A task a peer; ends when the peer is none any more.
 
 use super::Hub;
-use super::codec::{MAX_MESSAGE, Plain};
-use super::converse::{converse, outward, told};
+use super::codec::{CONTENT_TYPE, MAX_MESSAGE, Plain, TRAILERS};
+use super::converse::{Outward, converse, outward, told};
 use super::handshake::{Dialer, Refusal};
 use super::peer::Peer;
 use crate::secret::random;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// Where links are found on a connection.
 pub const PATH: &str = "/roost.cluster.v1.Link/Open";
@@ -121,25 +121,28 @@ async fn open(hub: &Arc<Hub>, peer: &Arc<Peer>) -> Result<(Driven, u64, Streamin
         .initial_connection_window_size(FLOW)
         .max_frame_size(HTTP_FRAME)
         .max_send_buf_size(HTTP_BUFFER);
-    let (requests, connection) =
-        http.handshake::<_, tonic::body::Body>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    let (mut requests, connection) =
+        http.handshake::<_, Outward>(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let driven = Driven(tokio::spawn(async move {
         // Who reads from it hears of its end, too.
         let _ = connection.await;
     }));
-    let requests = tower::service_fn(move |request| requests.clone().send_request(request));
-    let origin = http::Uri::builder().scheme("http").authority(address.as_str()).path_and_query("/").build();
-    let origin = origin.map_err(|error| broken(&format!("{address}: {error}")))?;
-    let mut client =
-        tonic::client::Grpc::with_origin(requests, origin).max_decoding_message_size(MAX_MESSAGE);
-
     let (mut dialer, hello) = Dialer::hello()?;
     let (say, rest, outward) = outward();
     let gone = |_| Refusal::Broken("it closed the connection".to_owned());
     say.send(hello).await.map_err(gone)?;
-    let path = http::uri::PathAndQuery::from_static(PATH);
-    let answer = client.streaming(tonic::Request::new(outward), path, Plain).await;
-    let mut inward = answer.map_err(|status| refused(&status))?.into_inner();
+    let request = http::Request::post(format!("http://{address}{PATH}"))
+        .header(CONTENT_TYPE.0, CONTENT_TYPE.1)
+        .header(TRAILERS.0, TRAILERS.1)
+        .body(outward)
+        .map_err(|error| broken(&format!("{address}: {error}")))?;
+    let answer = requests.send_request(request).await.map_err(|error| broken(&error))?;
+    if let Some(status) = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
+    {
+        return Err(refused(&status));
+    }
+    let status = answer.status();
+    let mut inward = Streaming::new_response(Plain, answer.into_body(), status, None, Some(MAX_MESSAGE));
     let challenge = next(&mut inward).await?;
     let ours = peer.identity(hub);
     say.send(dialer.prove(&challenge, &hub.secret, &ours)?).await.map_err(gone)?;
@@ -165,7 +168,7 @@ pub async fn next(inward: &mut Streaming<Bytes>) -> Result<Bytes, Refusal> {
 fn refused(status: &Status) -> Refusal {
     match status.code() {
         // Another service than ours: it speaks HTTP/2, but has no such path.
-        tonic::Code::Unimplemented | tonic::Code::OutOfRange => Refusal::Garbage,
+        Code::Unimplemented | Code::OutOfRange => Refusal::Garbage,
         _ => Refusal::Broken(told(status)),
     }
 }

@@ -96,6 +96,7 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::PREFIX;
     use super::super::outgoing::Outgoing;
     use super::super::wire::{Kind, Message};
     use super::*;
@@ -104,7 +105,7 @@ mod tests {
         let mut outgoing = Outgoing::new(1, 1 << 20);
         let batch = |_| {
             outgoing.push(1, Kind::Plain, b"", &[7; 100]).unwrap();
-            let Ok(Message::Batch(batch)) = Message::parse(outgoing.give().unwrap()) else {
+            let Ok(Message::Batch(batch)) = Message::parse(outgoing.give().unwrap().slice(PREFIX..)) else {
                 panic!("no batch")
             };
             batch

@@ -2,6 +2,7 @@
 //! they were taken, so that a connection that breaks loses none. Bounded in bytes: what does not fit is refused, and
 //! the peer hears of it as a gap at that place. No I/O.
 
+use super::codec::{PREFIX, begin_message, end_message};
 use super::wire::{BATCH_HEADER, FRAME_HEADER, Kind, begin_batch, put_frame};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -12,6 +13,8 @@ const BATCH: usize = 64 * 1024;
 const REMNANT: usize = 4 * 1024;
 /// What a batch costs beside its bytes.
 const OVERHEAD: usize = 64;
+/// The memory of so many batches that were acknowledged is used again.
+const SPARE: usize = 16;
 
 /// There was no room: the peer will hear of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Outgoing {
     given: usize,
     /// The bytes of all of them.
     held: usize,
+    /// Memory to be used again.
+    spare: Vec<BytesMut>,
     /// Whether the last frame is a gap.
     ends_in_gap: bool,
 }
@@ -57,6 +62,7 @@ impl Outgoing {
             kept: VecDeque::new(),
             given: 0,
             held: 0,
+            spare: Vec::new(),
             ends_in_gap: false,
         }
     }
@@ -78,7 +84,7 @@ impl Outgoing {
 
     /// Whether a frame of this length would be taken.
     pub const fn has_room(&self, length: usize) -> bool {
-        self.held + BATCH_HEADER + FRAME_HEADER + OVERHEAD + length <= self.limit
+        self.held + PREFIX + BATCH_HEADER + FRAME_HEADER + OVERHEAD + length <= self.limit
     }
 
     /// Takes a frame, if there is room.
@@ -103,13 +109,15 @@ impl Outgoing {
             self.close();
         }
         if self.open.is_empty() {
-            let needed = BATCH_HEADER + length;
+            let needed = PREFIX + BATCH_HEADER + length;
             if self.open.capacity() < needed.max(REMNANT) {
-                self.open = BytesMut::with_capacity(needed.max(BATCH));
+                let spare = self.spare.pop().filter(|spare| spare.capacity() >= needed);
+                self.open = spare.unwrap_or_else(|| BytesMut::with_capacity(needed.max(BATCH)));
             }
+            begin_message(&mut self.open);
             begin_batch(&mut self.open, self.next, view);
             (self.open_first, self.open_view) = (self.next, view);
-            self.held += BATCH_HEADER + OVERHEAD;
+            self.held += PREFIX + BATCH_HEADER + OVERHEAD;
         }
         put_frame(&mut self.open, kind, head, body);
         self.held += length;
@@ -117,6 +125,7 @@ impl Outgoing {
     }
 
     fn close(&mut self) {
+        end_message(&mut self.open);
         let bytes = self.open.split().freeze();
         self.kept.push_back(Closed { first: self.open_first, last: self.next - 1, bytes });
         self.open_first = self.next;
@@ -134,10 +143,18 @@ impl Outgoing {
 
     /// Lets go what the peer has taken: everything up to this number.
     pub fn acknowledge(&mut self, number: u64) {
-        while let Some(batch) = self.kept.front().filter(|batch| batch.last <= number) {
+        while self.kept.front().is_some_and(|batch| batch.last <= number) {
+            let Some(batch) = self.kept.pop_front() else { return };
             self.held -= batch.bytes.len() + OVERHEAD;
-            self.kept.pop_front();
             self.given = self.given.saturating_sub(1);
+            // Not while the connection, or a batch behind it, has a part of it.
+            if let Ok(mut spare) = batch.bytes.try_into_mut()
+                && self.spare.len() < SPARE
+                && (BATCH..=2 * BATCH).contains(&spare.capacity())
+            {
+                spare.clear();
+                self.spare.push(spare);
+            }
         }
     }
 
@@ -153,7 +170,9 @@ mod tests {
     use super::*;
 
     fn read(bytes: Bytes) -> Batch {
-        let Message::Batch(batch) = Message::parse(bytes).unwrap() else { panic!("no batch") };
+        let Message::Batch(batch) = Message::parse(bytes.slice(PREFIX..)).unwrap() else {
+            panic!("no batch")
+        };
         batch
     }
 

@@ -5,6 +5,7 @@
 //! What may be said beside frames is a handful of flags, the newest of each kind, so that it needs no bound.
 
 use super::Hub;
+use super::codec::prefixed;
 use super::handshake::{Identity, Place, Refusal};
 use super::incoming::{Fate, Incoming, OutOfTurn};
 use super::outgoing::Outgoing;
@@ -429,25 +430,27 @@ impl PeerState {
         // Ahead of the frames that were sent by it.
         if let Some(view) = hub.view_since(line.view_told) {
             line.view_told = Some(view.id());
-            return Poll::Ready(Some(Message::View(view.record().clone()).to_bytes()));
+            return Poll::Ready(Some(prefixed(&Message::View(view.record().clone()).to_bytes())));
         }
         if let Some(sent) = line.answer.take() {
-            return Poll::Ready(Some(Message::Answer(Pulse { sent, standing: hub.standing() }).to_bytes()));
+            return Poll::Ready(Some(prefixed(
+                &Message::Answer(Pulse { sent, standing: hub.standing() }).to_bytes(),
+            )));
         }
         if std::mem::take(&mut line.pulse) {
             let pulse = Pulse { sent: hub.since_origin(), standing: hub.standing() };
-            return Poll::Ready(Some(Message::Pulse(pulse).to_bytes()));
+            return Poll::Ready(Some(prefixed(&Message::Pulse(pulse).to_bytes())));
         }
         if std::mem::take(&mut line.acknowledge)
             && let Some(number) = self.incoming.as_mut().and_then(Incoming::acknowledge)
         {
-            return Poll::Ready(Some(Message::Ack(number).to_bytes()));
+            return Poll::Ready(Some(prefixed(&Message::Ack(number).to_bytes())));
         }
         if let Some(batch) = self.outgoing.give() {
             return Poll::Ready(Some(batch));
         }
         if std::mem::take(&mut line.bye) {
-            return Poll::Ready(Some(Message::Bye.to_bytes()));
+            return Poll::Ready(Some(prefixed(&Message::Bye.to_bytes())));
         }
         line.waker = Some(context.waker().clone());
         Poll::Pending
