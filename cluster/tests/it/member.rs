@@ -64,6 +64,30 @@ async fn several_that_start_at_once_become_one_cluster() {
 }
 
 #[tokio::test]
+async fn a_shard_begins_nowhere_before_all_have_confirmed_that_it_moves() {
+    let redis = Redis::start().await;
+    let a = Member::start("a", redis.options()).await;
+    let b = Member::start("b", redis.options()).await;
+    settled(&[&a, &b]).await;
+    // One that takes its time to say that it knows of the newcomer: that is joining for so long.
+    b.goes_on.send_replace(b.number());
+    let c = Member::start("c", redis.options()).await;
+    let watch = Watch::over(&[&a, &b, &c]);
+    until("c joins", || c.view() == "a b c+").await;
+    longer_than_the_fence().await;
+    assert_eq!((c.view().as_str(), a.view().as_str()), ("a b c+", "a b c+"));
+    // One that takes its time to end what it loses: until then the newcomer has it not.
+    b.goes_on.send_replace(a.number());
+    until("c is up", || c.view() == "a b c").await;
+    longer_than_the_fence().await;
+    assert!(c.acts_for().is_empty() && !c.heard().contains(&format!("all confirmed {}", c.number())));
+    assert!(b.acts_for().iter().any(|shard| c.cluster.is_home(*shard)), "b acts on while it ends");
+    b.goes_on.send_replace(u64::MAX);
+    settled(&[&a, &b, &c]).await;
+    watch.end();
+}
+
+#[tokio::test]
 async fn frames_and_calls_go_between_nodes_of_a_view() {
     let redis = Redis::start().await;
     let (a, _b, c) = three(&redis).await;

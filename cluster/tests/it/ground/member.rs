@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What a node began, and what it heard.
@@ -22,6 +23,8 @@ struct Told {
 pub struct Member {
     pub cluster: Arc<Cluster>,
     told: Arc<Mutex<Told>>,
+    /// Up to which view it goes on; at the next it takes its time to end what it loses.
+    pub goes_on: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -47,8 +50,9 @@ impl Member {
 
     pub fn of(cluster: Cluster, events: Events) -> Self {
         let (cluster, told) = (Arc::new(cluster), Arc::default());
-        let task = tokio::spawn(live(Arc::downgrade(&cluster), events, Arc::clone(&told)));
-        Self { cluster, told, task }
+        let (goes_on, gate) = watch::channel(u64::MAX);
+        let task = tokio::spawn(live(Arc::downgrade(&cluster), events, Arc::clone(&told), gate));
+        Self { cluster, told, goes_on, task }
     }
 
     pub fn name(&self) -> &NodeName {
@@ -95,8 +99,18 @@ impl Member {
 }
 
 /// What whoever uses the cluster does.
-async fn live(cluster: std::sync::Weak<Cluster>, mut events: Events, told: Arc<Mutex<Told>>) {
+async fn live(
+    cluster: std::sync::Weak<Cluster>,
+    mut events: Events,
+    told: Arc<Mutex<Told>>,
+    mut gate: watch::Receiver<u64>,
+) {
     while let Some(event) = events.next().await {
+        if let Event::View(view) = &event
+            && gate.wait_for(|newest| view.number() <= *newest).await.is_err()
+        {
+            return;
+        }
         let Some(cluster) = cluster.upgrade() else { return };
         let mut told = told.lock().expect("nobody panicked");
         told.heard.push(match &event {
