@@ -1,0 +1,6 @@
+//! The cluster from outside: real connections on loopback, real Redis servers, faults by a proxy.
+
+mod ground;
+mod link;
+mod member;
+mod strangers;
