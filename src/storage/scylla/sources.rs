@@ -34,7 +34,7 @@ pub(super) struct Followed {
     pub(super) sees_from: Seq,
 }
 
-pub(super) type Row = (Option<Uuid>, Option<i8>, Option<i64>, Option<i64>);
+type Row = (Option<Uuid>, Option<i8>, Option<i64>, Option<i64>);
 
 impl Inner {
     /// Those of `authors` whom a reader follows now.

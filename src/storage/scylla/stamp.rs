@@ -99,6 +99,11 @@ pub(super) const fn time(seq: Seq) -> Timestamp {
     Timestamp::from_millis((micros(seq) / 1_000) as i64)
 }
 
+/// The least of so long before.
+pub(super) const fn earlier(seq: Seq, by: Duration) -> Seq {
+    Seq(micros(seq).saturating_sub(by.as_micros() as u64) << 8)
+}
+
 /// From one to a later one.
 pub(super) const fn between(earlier: Seq, later: Seq) -> Duration {
     Duration::from_micros(micros(later).saturating_sub(micros(earlier)))

@@ -11,6 +11,7 @@ use super::cql::{Cql, statements};
 use super::shown::Living;
 use super::sources::Followed;
 use super::stamp::{self, column, from_column};
+use super::totals::Full;
 use super::wide::Freshness;
 use super::{Inner, Store};
 use crate::model::cursor::{Cursor, Seq, StoreName};
@@ -58,8 +59,8 @@ pub(super) struct Reading {
     /// Which wide authors readers were found to follow a moment ago, and from where they see them.
     wide_of: Cache<UserId, Arc<[(UserId, Seq)]>>,
     noted: Cache<UserId, Arc<Noted>>,
-    /// From which day on readers' timelines were found to be full.
-    full: Cache<UserId, i32>,
+    /// Timelines that were found to be full.
+    full: Cache<UserId, Arc<Full>>,
 }
 
 /// What the list of a page has read of the posts.
@@ -97,15 +98,15 @@ impl Reading {
         noted.map(|noted| Arc::unwrap_or_clone(noted).posts).unwrap_or_default()
     }
 
-    /// From which day on a reader's timeline was full when it was counted last.
-    pub(super) fn full_since(&self, reader: UserId) -> Option<i32> {
+    /// What is known of a reader's timeline that was full when it was counted last.
+    pub(super) fn full(&self, reader: UserId) -> Option<Arc<Full>> {
         self.full.get(&reader)
     }
 
-    /// Notes from which day on a reader's timeline is full, or that it is not.
-    pub(super) fn note_full(&self, reader: UserId, since: Option<i32>) {
-        match since {
-            Some(day) => self.full.insert(reader, day),
+    /// Notes what is known of a timeline that is full, or that it is not.
+    pub(super) fn note_full(&self, reader: UserId, full: Option<Full>) {
+        match full {
+            Some(full) => self.full.insert(reader, Arc::new(full)),
             None => self.full.invalidate(&reader),
         }
     }

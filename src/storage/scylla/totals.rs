@@ -5,7 +5,7 @@
 //! Of wide authors, whose deletions are not fanned out, it counts what their own lists have.
 
 use super::cql::statements;
-use super::sources::Followed;
+use super::sources::{Followed, followed};
 use super::stamp::{column, from_column};
 use super::timelines::{Source, Window};
 use super::wide::Freshness;
@@ -16,6 +16,7 @@ use crate::storage::{StorageError, TIMELINE_ENTRIES};
 use futures_util::future::try_join_all;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Rows that are read together: a timeline of which a few are gone.
@@ -27,6 +28,50 @@ statements! {
         home: Read, "SELECT seq, author, created_at FROM home_timeline WHERE reader = ? AND day IN ? AND seq < ? ORDER BY seq DESC PER PARTITION LIMIT ? LIMIT ?";
         of_author: Read, "SELECT seq, created_at, deleted_at FROM posts_by_author WHERE author = ? AND day IN ? AND seq < ? ORDER BY seq DESC PER PARTITION LIMIT ? LIMIT ?";
         gone: Read, "SELECT post_seq FROM home_deletions WHERE reader = ? AND day IN ?";
+        followees: Read, "SELECT followee, state, since, sees_from, changes FROM following WHERE follower = ?";
+        changes: Read, "SELECT changes FROM following WHERE follower = ? LIMIT 1";
+        gone_since: Read, "SELECT seq FROM home_deletions WHERE reader = ? AND day IN ? AND seq > ? LIMIT 1";
+        own_gone_since: Read, "SELECT seq FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ? LIMIT 1";
+    }
+}
+
+/// For how long a timeline that was full is believed to be, while nothing was taken from it.
+const FULL_FOR: Duration = Duration::from_secs(600);
+/// A deletion is fanned out within this.
+const FAN_OUT: Duration = Duration::from_secs(300);
+
+/// A timeline that was full when it was counted. It is so still where nothing has been deleted, followed or unfollowed
+/// since, and nothing that was counted has grown too old.
+pub(super) struct Full {
+    counted_at: Instant,
+    head: Seq,
+    /// From which day on it was full.
+    since: i32,
+    /// When the oldest post that was counted was made.
+    oldest: i64,
+    /// How often the reader had followed and unfollowed.
+    changes: Option<i64>,
+    wide: Arc<HashSet<UserId>>,
+}
+
+/// Posts that were counted.
+#[derive(Clone, Copy)]
+struct Counted {
+    posts: usize,
+    /// When the oldest of them was made.
+    oldest: i64,
+}
+
+impl Counted {
+    const NONE: Self = Self { posts: 0, oldest: i64::MAX };
+
+    fn one(&mut self, created_at: i64) {
+        self.posts += 1;
+        self.oldest = self.oldest.min(created_at);
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { posts: self.posts + other.posts, oldest: self.oldest.min(other.oldest) }
     }
 }
 
@@ -34,12 +79,18 @@ statements! {
 type HomeRow = (i64, Uuid, i64);
 
 impl Inner {
-    /// How many entries a reader's timeline has. Where it was full lately it is looked at no further back than that
-    /// took, and further only if it is not full now.
+    /// How many entries a reader's timeline has. One that was full lately is asked whether something was taken from it;
+    /// if so it is looked at no further back than it was full, and further only if it is not full now.
     pub(super) async fn total(self: &Arc<Self>, reader: UserId) -> Result<u64, StorageError> {
         let window = Window::now();
-        let known = self.reading.full_since(reader).filter(|day| *day > window.oldest);
-        let mut count = match known {
+        let full = self.reading.full(reader);
+        if let Some(full) = &full
+            && self.is_still(full, reader, &window).await?
+        {
+            return Ok(TIMELINE_ENTRIES as u64);
+        }
+        let since = full.map(|full| full.since).filter(|day| *day > window.oldest);
+        let mut count = match since {
             Some(day) => self.count_from(reader, &window, day).await?,
             None => 0,
         };
@@ -47,6 +98,30 @@ impl Inner {
             count = self.count_from(reader, &window, window.oldest).await?;
         }
         Ok(count.min(TIMELINE_ENTRIES) as u64)
+    }
+
+    /// Whether nothing was taken from a timeline that was full.
+    async fn is_still(
+        self: &Arc<Self>,
+        full: &Full,
+        reader: UserId,
+        window: &Window,
+    ) -> Result<bool, StorageError> {
+        if full.counted_at.elapsed() > FULL_FOR || full.oldest < window.made_from {
+            return Ok(false);
+        }
+        let since = stamp::earlier(full.head, FAN_OUT);
+        let days: Vec<i32> = window.days_from(stamp::day(since)).collect();
+        let at = (reader.0, &days, column(since));
+        let Statements { changes, gone_since, own_gone_since, .. } = &self.totals;
+        let (changes, gone, own_gone, wide) = tokio::try_join!(
+            self.cql.first::<(Option<i64>,)>(changes, (reader.0,)),
+            self.cql.first::<(i64,)>(gone_since, at),
+            self.cql.first::<(i64,)>(own_gone_since, at),
+            self.wide_authors(Freshness::Lately),
+        )?;
+        let is_taken_from = gone.is_some() || own_gone.is_some();
+        Ok(!is_taken_from && changes.and_then(|(changes,)| changes) == full.changes && wide == full.wide)
     }
 
     /// The same, of no day before `from`.
@@ -57,6 +132,7 @@ impl Inner {
         from: i32,
     ) -> Result<usize, StorageError> {
         let days: Vec<i32> = window.days_from(from).collect();
+        let (counted_at, head) = (Instant::now(), self.clock.head());
         let mut home = Source::new(None, Seq(i64::MAX.unsigned_abs()));
         // Whom it was found to follow a moment ago, when its page was read.
         let known_wide = self.reading.known_wide(reader);
@@ -66,7 +142,7 @@ impl Inner {
                 None => Ok(None),
             }
         };
-        let (mut rows, gone, followees, wide, own, of_wide) = tokio::try_join!(
+        let (mut rows, gone, (followees, changes), wide, own, of_wide) = tokio::try_join!(
             self.home_rows(reader, &mut home, window, from),
             self.cql.rows::<(i64,)>(&self.totals.gone, (reader.0, &days)),
             self.all_followed(reader),
@@ -89,19 +165,23 @@ impl Inner {
             let is_seen = followed.is_some_and(|followed| from_column(*seq) >= followed.sees_from);
             is_seen && *created_at >= window.made_from && !gone.contains(seq)
         };
-        let mut count = own + of_wide;
+        let mut count = own.and(of_wide);
         loop {
-            for row in rows.iter().filter(|row| is_shown(row)) {
-                count += 1;
-                if count >= TIMELINE_ENTRIES {
-                    let day = stamp::day(from_column(row.0)).max(from);
-                    self.reading.note_full(reader, Some(day));
-                    return Ok(count);
+            for (seq, _, created_at) in rows.iter().filter(|row| is_shown(row)) {
+                count.one(*created_at);
+                if count.posts >= TIMELINE_ENTRIES {
+                    let since = stamp::day(from_column(*seq)).max(from);
+                    // Of wide authors nobody is told what they delete.
+                    let follows_wide = followees.keys().any(|author| wide.contains(author));
+                    let oldest = if follows_wide { i64::MIN } else { count.oldest };
+                    let full = Full { counted_at, head, since, oldest, changes, wide };
+                    self.reading.note_full(reader, Some(full));
+                    return Ok(count.posts);
                 }
             }
             if home.read_to <= stamp::first_of_day(from) {
                 self.reading.note_full(reader, None);
-                return Ok(count);
+                return Ok(count.posts);
             }
             rows = self.home_rows(reader, &mut home, window, from).await?;
         }
@@ -128,9 +208,9 @@ impl Inner {
         authors: &[(UserId, Seq)],
         window: &Window,
         from: i32,
-    ) -> Result<usize, StorageError> {
+    ) -> Result<Counted, StorageError> {
         let counts = try_join_all(authors.iter().map(|author| self.count_own(*author, window, from)));
-        Ok(counts.await?.into_iter().sum())
+        Ok(counts.await?.into_iter().fold(Counted::NONE, Counted::and))
     }
 
     /// How many posts of an author are seen from a place on.
@@ -139,10 +219,10 @@ impl Inner {
         (author, sees_from): (UserId, Seq),
         window: &Window,
         from: i32,
-    ) -> Result<usize, StorageError> {
+    ) -> Result<Counted, StorageError> {
         let mut source = Source::new(Some((author, sees_from)), Seq(i64::MAX.unsigned_abs()));
-        let (mut count, from) = (0, from.max(stamp::day(sees_from)));
-        while count < TIMELINE_ENTRIES
+        let (mut count, from) = (Counted::NONE, from.max(stamp::day(sees_from)));
+        while count.posts < TIMELINE_ENTRIES
             && let Some(ask) = source.ask(window, from, ROWS)
         {
             let values = (author.0, &ask.days, column(ask.before), ask.rows, ask.rows);
@@ -151,7 +231,7 @@ impl Inner {
             let is_seen = |(seq, created_at, deleted_at): &&(i64, i64, Option<i64>)| {
                 deleted_at.is_none() && *created_at >= window.made_from && from_column(*seq) >= sees_from
             };
-            count += rows.iter().filter(is_seen).count();
+            rows.iter().filter(is_seen).for_each(|(_, created_at, _)| count.one(*created_at));
             let last = rows.last().map(|row| from_column(row.0));
             source.took(&ask, rows.len(), last, window);
             if source.read_to <= stamp::first_of_day(from) {
@@ -161,9 +241,15 @@ impl Inner {
         Ok(count)
     }
 
-    /// All whom a reader follows now.
-    async fn all_followed(&self, reader: UserId) -> Result<HashMap<UserId, Followed>, StorageError> {
-        let rows = self.cql.rows(&self.sources.all, (reader.0,)).await?;
-        Ok(rows.into_iter().filter_map(super::sources::followed).collect())
+    /// All whom a reader follows now, and how often it had followed and unfollowed then.
+    async fn all_followed(
+        &self,
+        reader: UserId,
+    ) -> Result<(HashMap<UserId, Followed>, Option<i64>), StorageError> {
+        type Columns = (Option<Uuid>, Option<i8>, Option<i64>, Option<i64>, Option<i64>);
+        let rows: Vec<Columns> = self.cql.rows(&self.totals.followees, (reader.0,)).await?;
+        let changes = rows.first().and_then(|(.., changes)| *changes);
+        let rows = rows.into_iter().map(|(followee, state, since, from, _)| (followee, state, since, from));
+        Ok((rows.filter_map(followed).collect(), changes))
     }
 }

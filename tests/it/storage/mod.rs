@@ -81,6 +81,7 @@ macro_rules! contract {
                 what_is_older_than_thirty_days_is_not_shown
                 walking_shows_what_was_there_throughout_exactly_once
                 it_ends_after_eight_hundred_entries
+                a_full_timeline_that_loses_some_is_counted_anew
                 posts_are_shown_as_their_reader_sees_them
             } alone {}
             missed: {
