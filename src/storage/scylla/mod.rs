@@ -28,6 +28,7 @@ mod moving;
 mod names;
 mod outside;
 mod posts;
+mod readers;
 mod recovery;
 mod replication;
 mod schema;
@@ -41,6 +42,7 @@ mod turns;
 mod upkeep;
 mod users;
 mod wide;
+mod window;
 
 pub use claim::{Claim, ClaimError};
 pub use connect::{Access, OpenError};
@@ -95,7 +97,8 @@ struct Inner {
     likes: likes::Likes,
     fan_outs: fan_out::Statements,
     sources: sources::Statements,
-    reading: timelines::Reading,
+    reading: timelines::Statements,
+    readers: readers::Readers,
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
@@ -134,7 +137,7 @@ impl Store {
             let reading = tokio::try_join!(
                 fan_out::Statements::prepare(&cql),
                 sources::Statements::prepare(&cql),
-                timelines::Reading::prepare(&cql),
+                timelines::Statements::prepare(&cql),
                 missed::Statements::prepare(&cql),
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
@@ -184,6 +187,7 @@ impl Store {
             fan_outs,
             sources,
             reading,
+            readers: readers::Readers::new(),
             missed,
             shown,
             wide,

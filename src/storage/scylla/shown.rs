@@ -111,7 +111,7 @@ impl Inner {
     /// moment ago is not asked for again.
     pub(super) async fn show(&self, places: &[Place], viewer: UserId) -> Result<Vec<PostView>, StorageError> {
         let ids: Vec<PostId> = places.iter().map(|place| place.post).collect();
-        let mut posts = self.reading.take_noted(viewer);
+        let mut posts = self.readers.take_noted(viewer);
         posts.retain(|id, _| ids.contains(id));
         let unread: Vec<PostId> = ids.iter().filter(|id| !posts.contains_key(id)).copied().collect();
         let may_be_liked = |id: &&PostId| posts.get(id).is_none_or(|living| living.may_be_liked_by(viewer));

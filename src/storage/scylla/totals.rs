@@ -7,8 +7,8 @@
 use super::cql::statements;
 use super::sources::{Followed, followed};
 use super::stamp::{column, from_column};
-use super::timelines::{Source, Window};
 use super::wide::Freshness;
+use super::window::{Source, Window};
 use super::{Inner, stamp};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
@@ -83,7 +83,7 @@ impl Inner {
     /// if so it is looked at no further back than it was full, and further only if it is not full now.
     pub(super) async fn total(self: &Arc<Self>, reader: UserId) -> Result<u64, StorageError> {
         let window = Window::now();
-        let full = self.reading.full(reader);
+        let full = self.readers.full(reader);
         if let Some(full) = &full
             && self.is_still(full, reader, &window).await?
         {
@@ -135,7 +135,7 @@ impl Inner {
         let (counted_at, head) = (Instant::now(), self.clock.head());
         let mut home = Source::new(None, Seq(i64::MAX.unsigned_abs()));
         // Whom it was found to follow a moment ago, when its page was read.
-        let known_wide = self.reading.known_wide(reader);
+        let known_wide = self.readers.known_wide(reader);
         let read_known = async {
             match &known_wide {
                 Some(wide) => self.count_of(wide, window, from).await.map(Some),
@@ -175,12 +175,12 @@ impl Inner {
                     let follows_wide = followees.keys().any(|author| wide.contains(author));
                     let oldest = if follows_wide { i64::MIN } else { count.oldest };
                     let full = Full { counted_at, head, since, oldest, changes, wide };
-                    self.reading.note_full(reader, Some(full));
+                    self.readers.note_full(reader, Some(full));
                     return Ok(count.posts);
                 }
             }
             if home.read_to <= stamp::first_of_day(from) {
-                self.reading.note_full(reader, None);
+                self.readers.note_full(reader, None);
                 return Ok(count.posts);
             }
             rows = self.home_rows(reader, &mut home, window, from).await?;
