@@ -1,26 +1,26 @@
 //! All that is known of one other node's link: both sequences of frames, the connection that there is, what waits to be
-//! said on it, when something was last heard. One lock, never held across an await; `Writing` is what a connection's
-//! stream takes its messages from.
-//!
-//! What may be said beside frames is a handful of flags, the newest of each kind, so that it needs no bound.
+//! said on it, when something was last heard. One lock, never held across an await. What is said on a connection is
+//! `writing`'s, what follows from frames that came `sequel`'s.
+
+mod sequel;
+mod writing;
+
+pub use sequel::Sequel;
+pub use writing::{Line, Writing};
 
 use super::Hub;
-use super::codec::prefixed;
 use super::handshake::{Identity, Place, Refusal};
 use super::incoming::{Fate, Incoming, OutOfTurn};
 use super::outgoing::Outgoing;
-use super::wire::{Batch, Kind, Message, Pulse, Standing};
+use super::wire::{Batch, Kind, Message, Standing};
 use super::{CallError, SendError};
 use crate::event::{Event, Item};
 use crate::node::{Boot, Node, NodeName};
 use crate::secret::random;
 use crate::view::{View, ViewId};
 use bytes::Bytes;
-use futures_util::Stream;
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -63,32 +63,6 @@ pub struct PeerState {
     calls: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
     last_call: u64,
     untold: usize,
-}
-
-/// A connection, and what is to be said on it.
-pub struct Line {
-    /// Which one.
-    pub id: u64,
-    /// Whether the node of the lesser name dialled it.
-    pub by_lesser: bool,
-    /// Ends its task.
-    pub end: Arc<Notify>,
-    waker: Option<Waker>,
-    view_told: Option<ViewId>,
-    acknowledge: bool,
-    pulse: bool,
-    answer: Option<u64>,
-    bye: bool,
-    /// Whether it was logged that its frames are refused.
-    is_refused: bool,
-}
-
-impl Line {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Peer {
@@ -423,118 +397,6 @@ impl PeerState {
     /// The bytes that wait for it.
     pub const fn held(&self) -> usize {
         self.outgoing.held()
-    }
-
-    fn say(&mut self, hub: &Hub, id: u64, context: &Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(line) = self.line.as_mut().filter(|line| line.id == id) else { return Poll::Ready(None) };
-        // Ahead of the frames that were sent by it.
-        if let Some(view) = hub.view_since(line.view_told) {
-            line.view_told = Some(view.id());
-            return Poll::Ready(Some(prefixed(&Message::View(view.record().clone()).to_bytes())));
-        }
-        if let Some(sent) = line.answer.take() {
-            return Poll::Ready(Some(prefixed(
-                &Message::Answer(Pulse { sent, standing: hub.standing() }).to_bytes(),
-            )));
-        }
-        if std::mem::take(&mut line.pulse) {
-            let pulse = Pulse { sent: hub.since_origin(), standing: hub.standing() };
-            return Poll::Ready(Some(prefixed(&Message::Pulse(pulse).to_bytes())));
-        }
-        if std::mem::take(&mut line.acknowledge)
-            && let Some(number) = self.incoming.as_mut().and_then(Incoming::acknowledge)
-        {
-            return Poll::Ready(Some(prefixed(&Message::Ack(number).to_bytes())));
-        }
-        if let Some(batch) = self.outgoing.give() {
-            return Poll::Ready(Some(batch));
-        }
-        if std::mem::take(&mut line.bye) {
-            return Poll::Ready(Some(prefixed(&Message::Bye.to_bytes())));
-        }
-        line.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-/// What is written on one connection, as fast as it is taken.
-pub struct Writing {
-    hub: Arc<Hub>,
-    peer: Arc<Peer>,
-    line: u64,
-}
-
-impl Writing {
-    /// Which connection it is.
-    pub const fn line(&self) -> u64 {
-        self.line
-    }
-}
-
-impl Stream for Writing {
-    type Item = Bytes;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.peer.state().say(&self.hub, self.line, context)
-    }
-}
-
-/// What follows from frames that came: they are acknowledged when this is dropped, or their calls answered.
-pub struct Sequel {
-    hub: Arc<Hub>,
-    peer: Arc<Peer>,
-    from: Node,
-    incarnation: u64,
-    /// The last frame and the bytes to be acknowledged.
-    taken: Option<(u64, usize)>,
-}
-
-impl Sequel {
-    /// Whose frames they are.
-    pub const fn from(&self) -> &Node {
-        &self.from
-    }
-
-    /// The same, for one call among them.
-    pub fn for_reply(&self) -> Self {
-        Self {
-            hub: Arc::clone(&self.hub),
-            peer: Arc::clone(&self.peer),
-            from: self.from.clone(),
-            incarnation: self.incarnation,
-            taken: None,
-        }
-    }
-
-    /// Answers the call of this number; whether that could be sent.
-    pub fn reply(&self, number: u64, bytes: &[u8]) -> bool {
-        if bytes.len() > super::MAX_FRAME {
-            return false;
-        }
-        let mut state = self.peer.state();
-        let is_same = state.incoming.as_ref().is_some_and(|i| i.incarnation() == self.incarnation);
-        if !is_same {
-            return false;
-        }
-        let taken = state.outgoing.push(self.hub.view_number(), Kind::Reply, &number.to_be_bytes(), bytes);
-        if let Some(line) = &mut state.line {
-            line.wake();
-        }
-        taken.is_ok()
-    }
-}
-
-impl Drop for Sequel {
-    fn drop(&mut self) {
-        if let Some((number, bytes)) = self.taken {
-            self.peer.take(&self.hub, self.incarnation, number, bytes);
-        }
-    }
-}
-
-impl std::fmt::Debug for Sequel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sequel").field("from", &self.from).finish_non_exhaustive()
     }
 }
 
