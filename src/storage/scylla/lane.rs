@@ -15,7 +15,7 @@ use crate::model::id::{PostId, UserId};
 use crate::model::post::{Content, Post};
 use crate::model::timestamp::Timestamp;
 use crate::storage::{Appended, Deletion, KeyUse, NewPost, Pending, StorageError};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -468,47 +468,6 @@ impl Author {
         self.version = Some(self.version.unwrap_or(0) + 1);
         self.recent.insert(0, column(seq));
         self.recent.truncate(RECENT);
-    }
-}
-
-/// Entries whose writing has begun and not ended: who asks for them waits for that.
-#[derive(Default)]
-pub(super) struct InFlight {
-    seqs: Mutex<HashSet<Seq>>,
-    left: tokio::sync::Notify,
-}
-
-impl InFlight {
-    fn enter(&self, seq: Seq) {
-        self.lock().insert(seq);
-    }
-
-    fn leave(&self, seq: Seq) {
-        self.lock().remove(&seq);
-        self.left.notify_waiters();
-    }
-
-    /// Waits until none of them is under way.
-    pub(super) async fn wait_for(&self, seqs: &[Seq]) -> Result<(), StorageError> {
-        let gone = async {
-            loop {
-                let left = self.left.notified();
-                let is_clear = {
-                    let under_way = self.lock();
-                    !seqs.iter().any(|seq| under_way.contains(seq))
-                };
-                if is_clear {
-                    return;
-                }
-                left.await;
-            }
-        };
-        let waited = tokio::time::timeout(WRITE_DEADLINE, gone).await;
-        waited.map_err(|_| StorageError::Unavailable("entries are still being written".to_owned()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<Seq>> {
-        self.seqs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

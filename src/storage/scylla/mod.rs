@@ -19,6 +19,7 @@ mod events;
 mod fan_out;
 mod followers;
 mod following;
+mod in_flight;
 mod jobs;
 mod lane;
 mod likes;
@@ -89,7 +90,7 @@ struct Inner {
     calls: Arc<Semaphore>,
     jobs: jobs::Jobs,
     lanes: lane::Lanes,
-    in_flight: lane::InFlight,
+    in_flight: in_flight::InFlight,
     entries: entries::Statements,
     backfills: backfill::Statements,
     followers: followers::Followers,
@@ -178,7 +179,7 @@ impl Store {
             calls: Arc::new(Semaphore::new(CALLS)),
             jobs,
             lanes,
-            in_flight: lane::InFlight::default(),
+            in_flight: in_flight::InFlight::default(),
             entries,
             backfills,
             followers,
