@@ -129,7 +129,7 @@ impl AuthorState {
         let id = PostId::after(self.newest, created_at);
         self.newest = Some(id);
         let AuthorArguments { posts, author, .. } = &self.arguments;
-        let write = posts.append(NewPost { id, author: *author, content, key, created_at });
+        let write = posts.append(NewPost { id, author: *author, content, key, created_at, attempt: None });
         self.begun.push_back(Begun::Publish(write, reply));
     }
 

@@ -14,6 +14,7 @@ use super::turns::Turns;
 use super::watermark::Watermark;
 use crate::events::outlets::Outlets;
 use crate::model::close::Close;
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
 use crate::telemetry::metric;
@@ -103,7 +104,7 @@ impl NodeHandle {
     pub async fn start(arguments: NodeArguments) -> Result<Arc<Self>, NodeError> {
         let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, instants, .. } =
             arguments.clone();
-        let undelivered = jobs.undelivered().await?;
+        let undelivered = jobs.take_over(Shard::all().collect()).await?;
         watermark.reset(upkeep.head().await?);
         for (seq, author) in undelivered {
             watermark.entering(seq, author);

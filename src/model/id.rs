@@ -71,6 +71,16 @@ id!(
     EventId
 );
 
+impl UserId {
+    /// A number of it that others have little in common with.
+    #[must_use]
+    pub fn mixed(self) -> u64 {
+        // A version 7 id ends in 62 random bits; one of an outside maker may not, so all of it is mixed in.
+        let (high, low) = self.0.as_u64_pair();
+        (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
 impl ConnectionId {
     /// When it was made, which its first 48 bits say.
     #[must_use]

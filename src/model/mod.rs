@@ -10,6 +10,7 @@ pub mod frame;
 pub mod id;
 pub mod post;
 pub mod secret;
+pub mod shard;
 pub mod social;
 pub mod timestamp;
 pub mod user;

@@ -20,6 +20,7 @@ pub mod volatile;
 use crate::model::cursor::{Cursor, Seq, StoreName};
 use crate::model::id::{LoginId, PostId, UserId};
 use crate::model::post::{Content, Post, PostView};
+use crate::model::shard::Shard;
 use crate::model::social::{Follow, Like};
 use crate::model::timestamp::Timestamp;
 use crate::model::user::{Email, Named, Profile, User, Username};
@@ -27,6 +28,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The answer of a store, on its way.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send>>;
@@ -201,6 +203,18 @@ pub struct NewPost {
     pub key: Option<IdempotencyKey>,
     /// When it is made.
     pub created_at: Timestamp,
+    /// By which try it comes, where another node may send it again.
+    pub attempt: Option<Attempt>,
+}
+
+/// One try of several to have one post stored once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The same for all tries.
+    pub request: Uuid,
+    /// Whether there may have been one before, within the last minute. Where that was stored, the append answers
+    /// [`Appended::Repeated`], and as the body that of its key, or zeros.
+    pub is_repeat: bool,
 }
 
 /// A client's key and what it was sent with.
@@ -448,11 +462,34 @@ pub trait FanOut: Send + Sync {
     fn fan_out(&self, seq: Seq) -> Pending<()>;
 }
 
-/// What remains to be done for changes that are durable, and what was given up.
+/// The numbers of entries, where several nodes give them: they grow with time, and tell it.
+pub trait EntryClock: Send + Sync {
+    /// A number that no entry of this node so far exceeds, each of which has been heard of; all that come do.
+    fn head(&self) -> Seq;
+    /// This node gives no number that is not greater than this one.
+    fn advance(&self, past: Seq);
+    /// The least number of so long before.
+    fn earlier(&self, seq: Seq, by: Duration) -> Seq;
+    /// The least number of a time.
+    fn at(&self, time: Timestamp) -> Seq;
+}
+
+/// What remains to be done for changes that are durable, and what was given up. Each belongs to a [`Shard`], and each
+/// shard to one node at a time, its home; a database in a folder has one home for all.
 pub trait Jobs: Send + Sync {
-    /// Every delivery that is not done, in order of `Seq`; those that a former run left are finished or
-    /// void when this answers.
-    fn undelivered(&self) -> Pending<Vec<(Seq, UserId)>>;
+    /// This node is home of these shards from now on. Answers every delivery there that is not done, in order of
+    /// `Seq`; what former homes left is finished or void when this answers, and none of them can change that.
+    fn take_over(&self, shards: Vec<Shard>) -> Pending<Vec<(Seq, UserId)>>;
+    /// This node is no longer home of these shards. Answers when its writes there have been answered, or are past
+    /// their deadline.
+    fn let_go(&self, shards: Vec<Shard>) -> Pending<()>;
+    /// The entries of these shards behind a place, delivered or not, in order of `Seq`, without posts that are deleted
+    /// now; they are kept for an hour. For a node that cannot hear their home. [`StorageError::Refused`] where the
+    /// store has one home for all.
+    fn told_since(&self, shards: Vec<Shard>, after: Seq) -> Pending<Vec<Entry>>;
+    /// Finishes what nodes began in the shards of this home more than a minute ago and did not finish; answers how
+    /// many things those were.
+    fn tend(&self) -> Pending<u64>;
     /// Those deliveries are done.
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()>;
     /// Events that are due at `now`, oldest first.

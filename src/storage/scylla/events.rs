@@ -9,10 +9,12 @@ use super::stamp::{self, column, from_column};
 use super::{Inner, Store};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Backlog, DeadLetter, EventJob, Jobs, Listed, Page, Pending, StorageError};
+use crate::storage::{Backlog, DeadLetter, Entry, EventJob, Jobs, Listed, Page, Pending, StorageError};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -282,12 +284,29 @@ impl Inner {
 }
 
 impl Jobs for Store {
-    fn undelivered(&self) -> Pending<Vec<(Seq, UserId)>> {
-        self.change(|inner| async move {
+    fn take_over(&self, shards: Vec<Shard>) -> Pending<Vec<(Seq, UserId)>> {
+        self.change(move |inner| async move {
             inner.recover().await?;
             let open = inner.jobs.open();
-            Ok(open.iter().map(|(seq, author)| (*seq, *author)).collect())
+            let is_ours = |author: &UserId| shards.contains(&Shard::of(*author));
+            Ok(open
+                .iter()
+                .filter(|(_, author)| is_ours(author))
+                .map(|(seq, author)| (*seq, *author))
+                .collect())
         })
+    }
+
+    fn let_go(&self, _: Vec<Shard>) -> Pending<()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn told_since(&self, _: Vec<Shard>, _: Seq) -> Pending<Vec<Entry>> {
+        Box::pin(ready(Err(StorageError::Refused("not there yet".to_owned()))))
+    }
+
+    fn tend(&self) -> Pending<u64> {
+        Box::pin(ready(Ok(0)))
     }
 
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()> {

@@ -4,7 +4,7 @@
 //! written: an entry is fanned out to those who follow its author, unless those are so many that it is
 //! read from the author instead ([`FanOut`](super::FanOut)). What takes several writes has a job, written first
 //! and done when all of them are: a process that ends in between is followed by one that does the rest
-//! ([`Jobs::undelivered`](super::Jobs)). An author's posts and deletions go through its lane (`lane`), one
+//! ([`Jobs::take_over`](super::Jobs)). An author's posts and deletions go through its lane (`lane`), one
 //! after the other; each is a lightweight transaction on the author's row. Statements are prepared once.
 //!
 //! Nothing here blocks a thread. Calls under way are bounded; beyond that they are refused.

@@ -8,9 +8,10 @@ use super::Inner;
 use super::cql::{Cql, Decision, statements};
 use super::jobs::{Job, Queue};
 use super::lane::{Author, RECENT};
-use super::stamp::{self, SHARDS, column, from_column};
+use super::stamp::{self, column, from_column};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
 use crate::storage::StorageError;
 use crate::storage::scylla::events::Waiting;
@@ -60,7 +61,7 @@ impl Inner {
         if *is_done {
             return Ok(());
         }
-        let left: Vec<Vec<(Seq, Job)>> = iter(0..SHARDS as i32)
+        let left: Vec<Vec<(Seq, Job)>> = iter(0..Shard::COUNT as i32)
             .map(|shard| {
                 let inner = self.clone();
                 async move { inner.left_of(shard).await }

@@ -6,30 +6,23 @@
 
 use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{EventId, UserId};
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Authors, users and their jobs belong to so many shards.
-pub(super) const SHARDS: u64 = 256;
 const MICROS_A_MINUTE: u64 = 60_000_000;
 const MINUTES_A_DAY: u64 = 24 * 60;
 const MILLIS_A_DAY: i64 = 24 * 3_600_000;
 
 /// The shard that a user's posts, follows and jobs belong to.
 pub(super) fn shard_of(user: UserId) -> u8 {
-    (mixed(user) >> 56) as u8
+    Shard::of(user).0
 }
 
 /// A number of a user, not negative, that others have little in common with; finer than its shard.
 pub(super) fn spread(user: UserId) -> i32 {
-    (mixed(user) >> 33) as i32
-}
-
-fn mixed(user: UserId) -> u64 {
-    // A version 7 id ends in 62 random bits; one of an outside maker may not, so all of it is mixed in.
-    let (high, low) = user.0.as_u64_pair();
-    (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    (user.mixed() >> 33) as i32
 }
 
 /// Gives stamps.
@@ -54,7 +47,7 @@ impl Clock {
     pub(super) fn head(&self) -> Seq {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = now().max(*last);
-        Seq((*last << 8) | (SHARDS - 1))
+        Seq((*last << 8) | (Shard::COUNT as u64 - 1))
     }
 
     /// No stamp is given that is not greater than this one.
@@ -104,6 +97,11 @@ pub(super) const fn earlier(seq: Seq, by: Duration) -> Seq {
     Seq(micros(seq).saturating_sub(by.as_micros() as u64) << 8)
 }
 
+/// The least of a time.
+pub(super) const fn at(time: Timestamp) -> Seq {
+    Seq((time.millis().unsigned_abs() * 1_000) << 8)
+}
+
 /// From one to a later one.
 pub(super) const fn between(earlier: Seq, later: Seq) -> Duration {
     Duration::from_micros(micros(later).saturating_sub(micros(earlier)))
@@ -143,9 +141,8 @@ pub(super) const fn from_column(column: i64) -> Seq {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, day, day_of, event_id, micros, minute, shard, shard_of};
+    use super::{Clock, day, day_of, event_id, micros, minute, shard};
     use crate::model::cursor::{Seq, StoreName};
-    use crate::model::id::UserId;
     use crate::model::timestamp::Timestamp;
     use std::collections::HashSet;
 
@@ -189,11 +186,5 @@ mod tests {
         assert_ne!(first, event_id(seqs[0], StoreName(8)));
         let other_shard = Seq(seqs[0].0 ^ 1);
         assert_ne!(first, event_id(other_shard, StoreName(7)));
-    }
-
-    #[test]
-    fn users_spread_over_the_shards() {
-        let shards: HashSet<u8> = (0..4_000).map(|_| shard_of(UserId::make())).collect();
-        assert!(shards.len() > 250, "{} shards", shards.len());
     }
 }

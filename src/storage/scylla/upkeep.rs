@@ -2,9 +2,10 @@
 
 use super::Store;
 use super::cql::statements;
+use super::stamp;
 use crate::model::cursor::Seq;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Pending, Upkeep};
+use crate::storage::{EntryClock, Pending, Upkeep};
 use futures_util::FutureExt;
 use std::time::Duration;
 
@@ -15,6 +16,24 @@ statements! {
     /// What upkeep sends.
     Statements {
         alive: Read, "SELECT value FROM meta WHERE name = 'store_name'";
+    }
+}
+
+impl EntryClock for Store {
+    fn head(&self) -> Seq {
+        self.0.clock.head()
+    }
+
+    fn advance(&self, past: Seq) {
+        self.0.clock.advance(past);
+    }
+
+    fn earlier(&self, seq: Seq, by: Duration) -> Seq {
+        stamp::earlier(seq, by)
+    }
+
+    fn at(&self, time: Timestamp) -> Seq {
+        stamp::at(time)
     }
 }
 

@@ -5,12 +5,14 @@ use super::Store;
 use super::statement::{Statements, count, place, rows, seq, time, time_or_none, user_id};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Backlog, DeadLetter, EventJob, Jobs, Listed, Page, Pending, StorageError};
+use crate::storage::{Backlog, DeadLetter, Entry, EventJob, Jobs, Listed, Page, Pending, StorageError};
 use rusqlite::{Connection, Row, params};
+use std::future::ready;
 
 impl Jobs for Store {
-    fn undelivered(&self) -> Pending<Vec<(Seq, UserId)>> {
+    fn take_over(&self, _: Vec<Shard>) -> Pending<Vec<(Seq, UserId)>> {
         self.read(|store| {
             store.all(
                 "SELECT d.seq, u.id FROM deliveries d JOIN users u ON u.key = d.author ORDER BY d.seq",
@@ -18,6 +20,19 @@ impl Jobs for Store {
                 |row| Ok((seq(row, 0)?, user_id(row, 1)?)),
             )
         })
+    }
+
+    fn let_go(&self, _: Vec<Shard>) -> Pending<()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn told_since(&self, _: Vec<Shard>, _: Seq) -> Pending<Vec<Entry>> {
+        Box::pin(ready(Err(StorageError::Refused("this store has one home".to_owned()))))
+    }
+
+    fn tend(&self) -> Pending<u64> {
+        // What is begun here is one write.
+        Box::pin(ready(Ok(0)))
     }
 
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()> {

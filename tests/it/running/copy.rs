@@ -193,7 +193,7 @@ async fn fill(server: &RealServer, posts: usize) -> UserId {
         newest = Some(post);
         let content = Content::parse(&format!("number {number}")).expect("a database");
         // Nobody waits for each: they are committed together.
-        drop(store.append(NewPost { id: post, author: id, content, key: None, created_at }));
+        drop(store.append(NewPost { id: post, author: id, content, key: None, created_at, attempt: None }));
     }
     store.close().await.expect("a database");
     id

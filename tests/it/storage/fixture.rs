@@ -148,7 +148,14 @@ impl TestStore {
         let mut newest = self.newest.lock().unwrap();
         let id = PostId::after(newest.get(&author).copied(), at);
         newest.insert(author, id);
-        NewPost { id, author, content: Content::parse(text).unwrap(), key: None, created_at: at }
+        NewPost {
+            id,
+            author,
+            content: Content::parse(text).unwrap(),
+            key: None,
+            created_at: at,
+            attempt: None,
+        }
     }
 
     /// Begins to post; only its author's timeline shows it.

@@ -3,6 +3,7 @@
 use super::TestStore;
 use super::fixture::{a_follow, a_key, a_like, first};
 use roost::model::id::PostId;
+use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::model::user::Username;
 use roost::storage::{Followed, Liking, NewPost, Page};
@@ -13,13 +14,13 @@ pub async fn deliveries_wait_in_order_until_they_are_done(store: TestStore) {
     let posts =
         [store.post(anna, "one").await, store.post(ben, "two").await, store.post(anna, "three").await];
     let deletion = store.delete(ben, posts[1].id).await;
-    let waiting = store.engine.undelivered().await.unwrap();
+    let waiting = store.engine.take_over(Shard::all().collect()).await.unwrap();
     let expected = [(posts[0].seq, anna), (posts[1].seq, ben), (posts[2].seq, anna), (deletion.seq, ben)];
     assert_eq!(waiting, expected);
     // One that is done already is no error.
     for _ in 0..2 {
         store.engine.delivered(vec![posts[2].seq, posts[0].seq]).await.unwrap();
-        assert_eq!(store.engine.undelivered().await.unwrap(), [expected[1], expected[3]]);
+        assert_eq!(store.engine.take_over(Shard::all().collect()).await.unwrap(), [expected[1], expected[3]]);
     }
 }
 

@@ -5,6 +5,7 @@ use super::fixture::{a_key, a_like, first, stored};
 use roost::model::cursor::Seq;
 use roost::model::id::{PostId, UserId};
 use roost::model::post::Content;
+use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::storage::{Appended, Deletion, EntryChange, KEY_AGE, Liking, NewPost, Page, StorageError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub async fn a_post_is_stored_with_its_entry_its_job_and_its_count(store: TestSt
     let shown = store.engine.post(draft.id, anna).await.unwrap().unwrap();
     assert_eq!((&shown.post, &shown.author_name, shown.is_liked), (post, &store.name("anna"), false));
     assert_eq!(store.engine.entries(vec![entry.seq]).await.unwrap(), std::slice::from_ref(&entry));
-    assert_eq!(store.engine.undelivered().await.unwrap(), [(entry.seq, anna)]);
+    assert_eq!(store.engine.take_over(Shard::all().collect()).await.unwrap(), [(entry.seq, anna)]);
     assert_eq!(store.engine.profile(anna, anna).await.unwrap().unwrap().posts, 1);
 
     let next = store.post(anna, "again").await;
@@ -58,7 +59,7 @@ pub async fn a_post_that_is_refused_leaves_nothing_behind(store: TestStore) {
     assert_eq!(good.await.unwrap(), Liking::Done);
     store.take_events().await;
     assert_eq!(store.engine.backlog().await.unwrap(), before);
-    assert_eq!(store.engine.undelivered().await.unwrap(), [(newer.seq, anna)]);
+    assert_eq!(store.engine.take_over(Shard::all().collect()).await.unwrap(), [(newer.seq, anna)]);
     assert_eq!(store.engine.keyed(anna, "key".to_owned(), Timestamp::now()).await.unwrap(), None);
     assert_eq!(store.engine.post(keyed.id, anna).await.unwrap(), None);
     assert_eq!(store.engine.profile(anna, anna).await.unwrap().unwrap().posts, 1);
@@ -170,7 +171,10 @@ pub async fn only_its_author_deletes_a_post_and_only_once(store: TestStore) {
 
     assert!(entry.seq > post.seq);
     assert_eq!(store.engine.entries(vec![entry.seq]).await.unwrap(), std::slice::from_ref(&entry));
-    assert_eq!(store.engine.undelivered().await.unwrap(), [(post.seq, anna), (entry.seq, anna)]);
+    assert_eq!(
+        store.engine.take_over(Shard::all().collect()).await.unwrap(),
+        [(post.seq, anna), (entry.seq, anna)]
+    );
     assert_eq!(store.engine.post(post.id, anna).await.unwrap(), None);
     assert_eq!(store.engine.profile(anna, anna).await.unwrap().unwrap().posts, 0);
 }

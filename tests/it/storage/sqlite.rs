@@ -3,6 +3,7 @@
 use super::fixture::{Ground, Open, Opened, TestStore, a_key, a_like};
 use super::{contract, model, step};
 use proptest::test_runner::{Config, TestRunner};
+use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::storage::circuit::CircuitState;
 use roost::storage::sqlite::{Durability, OpenError, Options, Store, Unobserved};
@@ -229,7 +230,14 @@ async fn what_is_written_and_goes_again_does_not_make_the_file_grow() {
         }
         let events = store.engine.due_events(now, 100_000).await.unwrap();
         store.engine.sent(events.iter().map(|event| event.id).collect()).await.unwrap();
-        let delivered = store.engine.undelivered().await.unwrap().into_iter().map(|(seq, _)| seq).collect();
+        let delivered = store
+            .engine
+            .take_over(Shard::all().collect())
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(seq, _)| seq)
+            .collect();
         store.engine.delivered(delivered).await.unwrap();
         while store.engine.sweep(now).await.unwrap() > 0 {}
         sizes.push(pages());

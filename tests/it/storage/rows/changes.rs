@@ -6,6 +6,7 @@ use crate::harness::dice::Dice;
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use futures_util::future::join_all;
 use roost::model::id::{LikeId, PostId, UserId};
+use roost::model::shard::Shard;
 use roost::model::social::Like;
 use roost::model::timestamp::Timestamp;
 use roost::storage::scylla::{Access, Store};
@@ -223,7 +224,7 @@ fn short_run(access: Access, world: World, mut dice: Dice, told: Arc<Told>) {
         runtime.block_on(async {
             let store = super::open(access).await;
             // As a node does before anything else.
-            store.undelivered().await.unwrap();
+            store.take_over(Shard::all().collect()).await.unwrap();
             let changing = join_all((0..8).map(|_| world.change(&store, dice.split(), 1_000, &told)));
             assert!(tokio::time::timeout(after, changing).await.is_err(), "it ends in the middle");
         });
@@ -242,7 +243,7 @@ async fn what_a_run_left_half_way_the_next_one_finishes() {
         tokio::task::spawn_blocking(|| short_run(access, world, dice, told)).await.unwrap();
     }
     let store = ground.open().await;
-    store.undelivered().await.unwrap();
+    store.take_over(Shard::all().collect()).await.unwrap();
     ground.settled().await;
     world.check(&ground, &store, &told).await;
     ground.end().await;

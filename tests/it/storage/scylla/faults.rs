@@ -10,6 +10,7 @@ use crate::storage::histories;
 use crate::storage::history::History;
 use crate::storage::observed::{Heard, Observed};
 use futures_util::future::join_all;
+use roost::model::shard::Shard;
 use roost::storage::scylla::Store;
 use std::collections::HashSet;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -47,10 +48,17 @@ pub(super) async fn healed(store: &TestStore) {
 
 /// Does what a node does when it starts: what is left of a former run is finished, or void.
 pub(super) async fn redrive(store: &TestStore) {
-    let left: Vec<_> = store.engine.undelivered().await.unwrap().into_iter().map(|(seq, _)| seq).collect();
+    let left: Vec<_> = store
+        .engine
+        .take_over(Shard::all().collect())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(seq, _)| seq)
+        .collect();
     store.spread(&left).await;
     store.engine.delivered(left).await.unwrap();
-    assert_eq!(store.engine.undelivered().await.unwrap(), []);
+    assert_eq!(store.engine.take_over(Shard::all().collect()).await.unwrap(), []);
 }
 
 /// Loses an answer now and then, as the acts go on; `cuts` of the times it cuts every connection.

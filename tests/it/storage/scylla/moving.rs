@@ -7,6 +7,7 @@ use crate::storage::sqlite::{open, options};
 use roost::model::cursor::{Cursor, Seq};
 use roost::model::id::{LoginId, PostId, UserId};
 use roost::model::post::Content;
+use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, Username};
 use roost::storage::moving::{CopyError, Export, Import, Kind, Stage, copy};
@@ -165,7 +166,7 @@ impl House {
         let mut ended = engine.revoked_logins(Timestamp::now()).await.unwrap();
         ended.sort_unstable();
         line(&ended);
-        engine.undelivered().await.unwrap();
+        engine.take_over(Shard::all().collect()).await.unwrap();
         let events = engine.due_events(Timestamp::now().after(HOUR * 2), 10_000).await.unwrap();
         line(&events.into_iter().map(|job| (job.event, job.attempts)).collect::<Vec<_>>());
         let letters = engine.dead_letters(first(100)).await.unwrap().items.into_iter();
@@ -199,7 +200,7 @@ impl House {
         let newest = engine.newest_id(ben).await.unwrap();
         let id = PostId::after(newest, now);
         let content = Content::parse("at home").unwrap();
-        let post = NewPost { id, author: ben, content, key: None, created_at: now };
+        let post = NewPost { id, author: ben, content, key: None, created_at: now, attempt: None };
         let Appended::Stored(entry) = engine.append(post).await.unwrap() else { panic!("not stored") };
         if let Some(fan_out) = fan_out {
             fan_out.fan_out(entry.seq).await.unwrap();

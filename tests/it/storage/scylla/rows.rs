@@ -6,6 +6,7 @@ use crate::harness::engines::cql_nodes;
 use crate::storage::fixture::{TestStore, stored};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use roost::model::cursor::Seq;
+use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::storage::Page;
 use scylla::client::session::Session;
@@ -128,7 +129,7 @@ fn what_was_put_off_late_does_not_bring_back_an_event_that_was_sent() {
         let torn = "UPDATE events SET attempts = 1, due_at = ? WHERE shard = ? AND minute = ? AND id = ?";
         execute(&session, torn, (now.millis(), shard, minute, id)).await;
         let again = store.open_again().await.engine;
-        again.undelivered().await.unwrap();
+        again.take_over(Shard::all().collect()).await.unwrap();
         let left = again.due_events(later, 10).await.unwrap();
         assert_eq!(left.iter().map(|job| job.id).collect::<Vec<_>>(), [due[1].id]);
     });

@@ -2,6 +2,7 @@
 
 use super::{open, open_file};
 use crate::storage::fixture::a_like;
+use roost::model::shard::Shard;
 use roost::storage::{Accounts, Jobs, Loss, Missed, Posts, StorageError, TimelineFrom, Timelines, Upkeep};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -35,7 +36,10 @@ async fn a_copy_is_whole_and_has_a_name_of_its_own() {
         copy.post(posts[0].id, anna).await.unwrap(),
         store.engine.post(posts[0].id, anna).await.unwrap()
     );
-    assert_eq!(copy.undelivered().await.unwrap(), store.engine.undelivered().await.unwrap());
+    assert_eq!(
+        copy.take_over(Shard::all().collect()).await.unwrap(),
+        store.engine.take_over(Shard::all().collect()).await.unwrap()
+    );
     assert_ne!(copy.store_name(), store.engine.store_name());
     let cursor = store.cursor(posts[0].seq);
     assert_eq!(copy.since(anna, cursor).await.unwrap(), Missed::Lost(Loss::Foreign));
