@@ -1,5 +1,6 @@
 //! The composition root: the only file that names every concrete type.
 
+mod cluster;
 mod engine;
 mod health;
 mod volatile;
@@ -93,6 +94,12 @@ pub enum StartError {
     /// Another node has the store.
     #[error(transparent)]
     Claim(#[from] scylla::ClaimError),
+    /// It cannot be a node of the cluster.
+    #[error(transparent)]
+    Cluster(#[from] roost_cluster::StartError),
+    /// A setting of the cluster cannot be used.
+    #[error("{0}")]
+    ClusterSetup(String),
     /// A key or an issuer cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -142,16 +149,20 @@ impl App {
         let engine = Engine::open(&config, &data_dir, watermark.clone()).await?;
         let store = engine.aggregates();
         let mut volatile = Volatile::new(&config).await?;
-        let node = NodeHandle::start(NodeArguments {
-            posts: store.clone(),
-            jobs: store.clone(),
-            timelines: store.clone(),
-            upkeep: store.clone(),
-            fan_out: engine.fan_out(),
-            watermark,
-            outlets: outlets(&config, &volatile)?.map(Arc::new),
-            instants: instants.clone(),
-        })
+        let cluster = Box::pin(cluster::join(&config)).await?;
+        let node = NodeHandle::start(
+            NodeArguments {
+                posts: store.clone(),
+                jobs: store.clone(),
+                timelines: store.clone(),
+                upkeep: store.clone(),
+                fan_out: engine.fan_out(),
+                watermark,
+                outlets: outlets(&config, &volatile)?.map(Arc::new),
+                instants: instants.clone(),
+            },
+            cluster,
+        )
         .await?;
 
         let account = Arc::new(Account::new(AccountParts {

@@ -12,7 +12,9 @@ mod value;
 pub use redis_url::RedisUrl;
 pub use setting::{Setting, example};
 pub use source::{ConfigError, Loaded, Sources};
-pub use value::{HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role};
+pub use value::{
+    HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role, Route,
+};
 
 use crate::model::secret::Secret;
 use crate::storage::scylla::{Access, Replication};
@@ -90,6 +92,29 @@ settings! {
     /// Certificates (PEM) of who vouches for Redis over TLS; without it, those that the system trusts.
     redis_ca: Option<PathBuf> = None, such as "\"/etc/roost/redis-ca.pem\"";
 
+    /// Address and port where the other nodes of a cluster connect; with it, this node is one of several, which share
+    /// Redis and the CQL cluster.
+    cluster_listen: Option<SocketAddr> = None, such as "\"0.0.0.0:7400\"";
+    /// Where the others reach that, as host:port; without it, the address itself.
+    cluster_advertise: Option<HostPort> = None, such as "\"10.0.0.1:7400\"";
+    /// What all nodes of the cluster know and nobody else, of 32 bytes at least.
+    cluster_secret: Option<Secret> = None, such as "\"at least thirty-two bytes of random text\"";
+    /// Name of the cluster; nodes of another are refused.
+    cluster_name: NodeName = NodeName::roost();
+    /// Where other nodes are reached from here, as name=host:port, in place of what they advertise.
+    cluster_routes: Vec<Route> = Vec::new(), such as "[\"roost-2=192.0.2.2:7400\"]";
+    /// Certificate chain (PEM) that this node shows to the others; with it, links are encrypted (mutual TLS).
+    cluster_tls_cert: Option<PathBuf> = None, such as "\"/etc/roost/node.pem\"";
+    /// Its private key (PEM).
+    cluster_tls_key: Option<PathBuf> = None, such as "\"/etc/roost/node-key.pem\"";
+    /// Certificates (PEM) that sign those of all nodes.
+    cluster_tls_ca: Option<PathBuf> = None, such as "\"/etc/roost/nodes-ca.pem\"";
+    /// The name that the certificates of all nodes carry.
+    cluster_tls_name: NodeName = NodeName::roost();
+    /// Time after which a node that is not heard of any more may be replaced. All times of the cluster are in
+    /// proportion to it; it is the same on all nodes.
+    cluster_lease as "cluster_lease_seconds": Duration = Duration::from_secs(6);
+
     /// Where every change is sent as a CloudEvent by HTTP POST.
     events_url: Option<HttpUrl> = None, such as "\"http://127.0.0.1:9000/events\"";
     /// Key that signs what is sent there (HMAC-SHA256).
@@ -140,8 +165,8 @@ impl Config {
     }
 
     /// What no setting can tell alone: pairs, and values too small to work.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let at_least = |name, enough: bool, least: &str| {
+    fn check(&self) -> Result<(), Wrong> {
+        let at_least = |name: &'static str, enough: bool, least: &str| {
             if enough { Ok(()) } else { Err((name, format!("must be at least {least}"))) }
         };
         let second = Duration::from_secs(1);
@@ -152,7 +177,7 @@ impl Config {
         at_least("outbox_bytes", self.outbox_bytes >= 16_384, "16384")?;
         let strong = self.jwt_secret.as_ref().is_none_or(|secret| secret.expose().len() >= 32);
         at_least("jwt_secret", strong, "32 bytes long")?;
-        let needs = |name, given: bool, other: &str, there: bool| {
+        let needs = |name: &'static str, given: bool, other: &str, there: bool| {
             if given && !there { Err((name, format!("needs {other} as well"))) } else { Ok(()) }
         };
         needs("tls_cert", self.tls_cert.is_some(), "tls_key", self.tls_key.is_some())?;
@@ -163,12 +188,42 @@ impl Config {
         at_least("events_stream_length", self.events_stream_length >= 1, "1")?;
         needs("scylla_user", self.scylla_user.is_some(), "scylla_password", self.scylla_password.is_some())?;
         needs("scylla_password", self.scylla_password.is_some(), "scylla_user", self.scylla_user.is_some())?;
+        self.check_cluster(&at_least, &needs)?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
             return Err(("jwt_secret", "cannot be set together with jwt_key_file".to_owned()));
         }
         Ok(())
     }
+
+    fn check_cluster(
+        &self,
+        at_least: &dyn Fn(&'static str, bool, &str) -> Result<(), Wrong>,
+        needs: &dyn Fn(&'static str, bool, &str, bool) -> Result<(), Wrong>,
+    ) -> Result<(), Wrong> {
+        let secret = self.cluster_secret.as_ref();
+        at_least("cluster_secret", secret.is_none_or(|secret| secret.expose().len() >= 32), "32 bytes long")?;
+        let lease = self.cluster_lease;
+        at_least("cluster_lease_seconds", lease >= Duration::from_secs(2), "2")?;
+        let given = self.cluster_listen.is_some();
+        needs("cluster_listen", given, "cluster_secret", secret.is_some())?;
+        needs("cluster_listen", given, "redis_url", self.redis_url.is_some())?;
+        needs("cluster_listen", given, "scylla_nodes", !self.scylla_nodes.is_empty())?;
+        let shares_key = self.jwt_secret.is_some() || self.jwt_key_file.is_some();
+        needs("cluster_listen", given, "jwt_secret or jwt_key_file, the same on all nodes,", shares_key)?;
+        let is_reachable = self.cluster_listen.is_none_or(|address| !address.ip().is_unspecified());
+        let advertises = self.cluster_advertise.is_some();
+        needs("cluster_listen", given && !is_reachable, "cluster_advertise", advertises)?;
+        needs("cluster_advertise", advertises, "cluster_listen", given)?;
+        let tls = [&self.cluster_tls_cert, &self.cluster_tls_key, &self.cluster_tls_ca];
+        let some = tls.iter().any(|file| file.is_some());
+        needs("cluster_tls_cert", some, "cluster_tls_key", self.cluster_tls_key.is_some())?;
+        needs("cluster_tls_key", some, "cluster_tls_cert", self.cluster_tls_cert.is_some())?;
+        needs("cluster_tls_cert", some, "cluster_tls_ca", self.cluster_tls_ca.is_some())
+    }
 }
+
+/// A setting, and what is wrong with it.
+type Wrong = (&'static str, String);
 
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,26 @@ impl Timing {
         }
     }
 
+    /// The times of a cluster whose leases last so long, all in proportion, but for the skew of clocks.
+    #[must_use]
+    pub fn by_lease(lease: Duration) -> Self {
+        let whole = Self::default();
+        let of = |time: Duration| time.mul_f64(lease.as_secs_f64() / whole.lease.as_secs_f64());
+        Self {
+            lease,
+            renew: of(whole.renew),
+            look: of(whole.look),
+            heartbeat: of(whole.heartbeat),
+            silence: of(whole.silence),
+            fence: of(whole.fence),
+            alone: of(whole.alone),
+            skew: whole.skew,
+            handshake: whole.handshake,
+            reconnect: (of(whole.reconnect.0), of(whole.reconnect.1)),
+            command: of(whole.command),
+        }
+    }
+
     /// Whether a node that has stopped by these times has done so before another may take its place.
     #[must_use]
     pub fn is_safe(&self) -> bool {
@@ -89,6 +109,8 @@ mod tests {
     fn the_times_are_safe_however_much_shorter() {
         assert!(Timing::default().is_safe());
         assert!(Timing::shortened(8).is_safe());
+        assert!([2, 3, 60].map(Duration::from_secs).map(Timing::by_lease).iter().all(Timing::is_safe));
+        assert_eq!(Timing::by_lease(Timing::default().lease), Timing::default());
         assert!(!Timing { fence: Duration::from_secs(5), ..Timing::default() }.is_safe());
         assert!(!Timing { lease: Duration::from_secs(4), ..Timing::default() }.is_safe());
     }

@@ -19,6 +19,7 @@ use crate::model::timestamp::Timestamp;
 use crate::storage::{EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
 use crate::telemetry::metric;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use roost_cluster::{Cluster, Events};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -101,7 +102,10 @@ impl NodeHandle {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn start(arguments: NodeArguments) -> Result<Arc<Self>, NodeError> {
+    pub async fn start(
+        arguments: NodeArguments,
+        _cluster: Option<(Cluster, Events)>,
+    ) -> Result<Arc<Self>, NodeError> {
         let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, instants, .. } =
             arguments.clone();
         let undelivered = jobs.take_over(Shard::all().collect()).await?;

@@ -1,6 +1,7 @@
 //! The store that the settings name: the database in the data folder, or a keyspace of a CQL cluster.
 
 use super::StartError;
+use super::cluster::claimant;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::storage::circuit::CircuitState;
@@ -46,7 +47,7 @@ impl Engine {
         // Boxed: what the driver holds while it connects would be a part of every future around this one.
         let store = Box::pin(scylla::Store::open(options)).await?;
         let node = format!("{} ({})", config.node_name.as_str(), data_dir.id()?);
-        let claim = Box::pin(store.claim(&node)).await?;
+        let claim = Box::pin(store.claim(claimant(config, node))).await?;
         Ok(Self::Scylla(store, Arc::new(claim)))
     }
 

@@ -92,7 +92,13 @@ impl NodeName {
         std::fs::read_to_string("/proc/sys/kernel/hostname")
             .ok()
             .and_then(|name| name.trim().parse().ok())
-            .unwrap_or_else(|| Self("roost".to_owned()))
+            .unwrap_or_else(Self::roost)
+    }
+
+    /// What we are called.
+    #[must_use]
+    pub fn roost() -> Self {
+        Self("roost".to_owned())
     }
 
     /// The name.
@@ -134,6 +140,24 @@ impl FromStr for HostPort {
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let has_port = port.parse::<u16>().is_ok_and(|port| port > 0);
         if has_port && (is_address || is_name) { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+/// Where a node is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which node.
+    pub node: NodeName,
+    /// Where.
+    pub to: HostPort,
+}
+
+impl FromStr for Route {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (node, to) = text.split_once('=').ok_or(())?;
+        Ok(Self { node: node.parse()?, to: to.parse()? })
     }
 }
 
@@ -304,6 +328,8 @@ text! {
         |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from)), IpNet::to_string;
     HostPort, "a host and a port, such as 127.0.0.1:9042",
         |text: &str| text.parse().ok(), |host: &Self| host.0.clone();
+    Route, "a node and where it is reached, such as roost-2=192.0.2.2:7400",
+        |text: &str| text.parse().ok(), |route: &Self| format!("{}={}", route.node.0, route.to.0);
     KeyspaceName, "a lower-case letter followed by up to 47 of those, digits and underscores",
         |text: &str| text.parse().ok(), |name: &Self| name.0.clone();
     Replication, "a number of copies from 1 to 9, or one for each datacenter, such as dc1=3,dc2=2",

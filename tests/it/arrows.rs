@@ -51,7 +51,7 @@ const ENGINES: [(&str, &[&str]); 4] = [
 ];
 
 /// A library, and the only files (or folders) that name it.
-const LIBRARIES: [(&str, &[&str]); 13] = [
+const LIBRARIES: [(&str, &[&str]); 15] = [
     ("axum", &["http", "cli/operator.rs"]),
     ("hyper", &["http", "cli/operator.rs", "cli/dead_letters.rs"]),
     ("hyper_util", &["http", "cli/operator.rs"]),
@@ -61,6 +61,8 @@ const LIBRARIES: [(&str, &[&str]); 13] = [
     ("utoipa_axum", &["http"]),
     ("tokio_tungstenite", &["http/live", "cli/listen"]),
     ("ractor", &["actors", "http/live/socket.rs"]),
+    ("roost_cluster", &["actors", "app"]),
+    ("prost", &["actors/wire.rs"]),
     ("rusqlite", &["storage/sqlite"]),
     ("fred", &["storage/redis"]),
     ("jsonwebtoken", &["identity"]),

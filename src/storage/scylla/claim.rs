@@ -29,6 +29,20 @@ pub enum ClaimError {
     Storage(#[from] StorageError),
 }
 
+/// As whom a store is kept.
+#[derive(Clone, Debug)]
+pub enum Claimant {
+    /// One node alone, called so.
+    Node(String),
+    /// All nodes of a cluster together.
+    Cluster {
+        /// What it is called.
+        name: String,
+        /// What tells it from every other.
+        id: Uuid,
+    },
+}
+
 /// A store that is this node's; given back by [`Claim::release`], or lapses when its process ends.
 pub struct Claim {
     renewing: JoinHandle<()>,
@@ -52,11 +66,15 @@ impl Store {
     ///
     /// # Errors
     /// Where another node has it, or the cluster does not answer.
-    pub async fn claim(&self, node: &str) -> Result<Claim, ClaimError> {
+    pub async fn claim(&self, claimant: Claimant) -> Result<Claim, ClaimError> {
+        let node = match claimant {
+            Claimant::Node(node) => node,
+            Claimant::Cluster { name, id } => format!("cluster {name} ({id})"),
+        };
         let cql = &self.0.cql;
         let holder = Holder {
             store: self.clone(),
-            node: node.to_owned(),
+            node,
             boot: Uuid::new_v4(),
             read: prepare_read(cql).await?,
             write: prepare_write(cql).await?,
