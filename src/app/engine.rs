@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::storage::circuit::CircuitState;
 use crate::storage::{
-    Accounts, Backup, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep, scylla,
-    sqlite,
+    Accounts, Backup, EntryClock, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep,
+    scylla, sqlite,
 };
 use std::sync::Arc;
 
@@ -66,6 +66,14 @@ impl Engine {
 
     /// How it fans out, if it does.
     pub(super) fn fan_out(&self) -> Option<Arc<dyn FanOut>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Scylla(store, _) => Some(Arc::new(store.clone())),
+        }
+    }
+
+    /// Its clock, where several nodes may number its entries.
+    pub(super) fn clock(&self) -> Option<Arc<dyn EntryClock>> {
         match self {
             Self::Sqlite(_) => None,
             Self::Scylla(store, _) => Some(Arc::new(store.clone())),

@@ -472,6 +472,8 @@ pub trait EntryClock: Send + Sync {
     fn earlier(&self, seq: Seq, by: Duration) -> Seq;
     /// The least number of a time.
     fn at(&self, time: Timestamp) -> Seq;
+    /// The time from one to a later one.
+    fn between(&self, earlier: Seq, later: Seq) -> Duration;
 }
 
 /// What remains to be done for changes that are durable, and what was given up. Each belongs to a [`Shard`], and each
