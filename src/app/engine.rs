@@ -43,7 +43,8 @@ impl Engine {
             Some(followers) => u64::from(followers.get()),
             None => u64::MAX,
         };
-        let options = scylla::Options { access, events, observer, wide_author_followers };
+        let nodes = scylla::Nodes::One;
+        let options = scylla::Options { access, events, observer, wide_author_followers, nodes };
         // Boxed: what the driver holds while it connects would be a part of every future around this one.
         let store = Box::pin(scylla::Store::open(options)).await?;
         let node = format!("{} ({})", config.node_name.as_str(), data_dir.id()?);
