@@ -47,7 +47,7 @@ impl Engine {
         // Boxed: what the driver holds while it connects would be a part of every future around this one.
         let store = Box::pin(scylla::Store::open(options)).await?;
         let node = format!("{} ({})", config.node_name.as_str(), data_dir.id()?);
-        let claim = Box::pin(store.claim(&node)).await?;
+        let claim = Box::pin(store.claim(scylla::Claimant::Node(node))).await?;
         Ok(Self::Scylla(store, Arc::new(claim)))
     }
 

@@ -50,7 +50,7 @@ mod users;
 mod wide;
 mod window;
 
-pub use claim::{Claim, ClaimError};
+pub use claim::{Claim, ClaimError, Claimant};
 pub use connect::{Access, OpenError};
 pub use moving::Mover;
 pub use replication::{Replication, ReplicationError};
