@@ -73,11 +73,8 @@ impl Operator {
         // Boxed: all that the driver holds would be a part of this future.
         let store = Box::pin(scylla::Store::open(options)).await;
         let store = store.map_err(|error| CliError::Failed(error.to_string()))?;
-        let claim = Box::pin(
-            store
-                .claim(scylla::Claimant::Node(format!("an operator's command (pid {})", std::process::id()))),
-        )
-        .await;
+        let claim = scylla::Claimant::Node(format!("an operator's command (pid {})", std::process::id()));
+        let claim = Box::pin(store.claim(claim)).await;
         let claim = claim.map_err(|error| match error {
             scylla::ClaimError::Taken(node) => CliError::Failed(format!(
                 "keyspace {keyspace} is in use by {node}, which is running: give this command its data_dir"
