@@ -292,6 +292,7 @@ impl Switchboard {
             self.watermark.entering(*seq, *author);
         }
         self.watermark.recover();
+        self.watermark.begin_home(&undelivered, |author| gained.contains(&Shard::of(author)));
         if self.homes.begin(&gained, number, era) {
             self.horizon.begin(number);
             self.neighbours.hurry();
