@@ -83,6 +83,14 @@ impl Field {
         id
     }
 
+    /// Its place, as its author's first entry.
+    async fn place_post(&self, seq: Seq, id: PostId, author: UserId) {
+        let placed = "UPDATE authors SET version = 1, newest = ?, newest_seq = ?, posts = 1, recent = ? \
+                      WHERE id = ? IF version = null";
+        let (_, _, seq) = key(seq);
+        self.execute(placed, (id.0, seq, vec![seq], author.0)).await;
+    }
+
     async fn is_done(&self, seq: Seq) -> bool {
         let text = "SELECT done FROM jobs WHERE shard = ? AND minute = ? AND seq = ?";
         let rows: Vec<(Option<bool>,)> = self.all(text, key(seq)).await;

@@ -101,10 +101,7 @@ fn an_entry_that_came_behind_the_home_is_shown_and_on_its_way() {
         // A former home, cut off for a while, still had it placed.
         let late = stamp(anna, LEFT);
         let id = field.leave_post(late, anna, 1).await;
-        let placed = "UPDATE authors SET version = 1, newest = ?, newest_seq = ?, posts = 1, recent = ? \
-                      WHERE id = ? IF version = null";
-        let seq = late.0 as i64;
-        field.execute(placed, (id.0, seq, vec![seq], anna.0)).await;
+        field.place_post(late, id, anna).await;
         assert_eq!(home.tend().await.unwrap(), [(late, anna)]);
         assert!(home.post(id, anna).await.unwrap().is_some());
         assert_eq!(home.take_over(all()).await.unwrap(), [(late, anna)]);
