@@ -19,6 +19,7 @@ pub mod courier;
 pub mod fan_out;
 pub mod index;
 pub mod instant;
+pub mod membership;
 pub mod node;
 pub mod outbox;
 pub mod relay;
