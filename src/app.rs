@@ -3,9 +3,11 @@
 mod cluster;
 mod engine;
 mod health;
+mod operating;
 mod volatile;
 
 use crate::actors::instant::Instants;
+use crate::actors::membership::Membership;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
 use crate::actors::roster::Roster;
 use crate::actors::session::SessionWorld;
@@ -29,6 +31,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::model::id::LoginId;
 use crate::model::secret::Secret;
 use crate::service::account::{Account, AccountParts, LiveLogins};
+use crate::service::cluster::Operations;
 use crate::service::follow::{self, Follows};
 use crate::service::like::Likes;
 use crate::service::publish::Publish;
@@ -65,6 +68,7 @@ const SCRAPERS: usize = 64;
 /// A server that is ready to serve.
 pub struct App {
     node: Arc<NodeHandle>,
+    membership: Arc<Membership>,
     engine: Engine,
     address: SocketAddr,
     scheme: &'static str,
@@ -142,9 +146,10 @@ impl App {
         let metrics = Metrics::install();
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
-        let watermark = Arc::new(match Engine::fans_out(&config) {
-            true => Watermark::spreading(),
-            false => Watermark::default(),
+        let watermark = Arc::new(match (Engine::fans_out(&config), config.cluster_listen) {
+            (_, Some(_)) => Watermark::shared(),
+            (true, None) => Watermark::spreading(),
+            (false, None) => Watermark::default(),
         });
         let engine = Engine::open(&config, &data_dir, watermark.clone()).await?;
         let store = engine.aggregates();
@@ -157,6 +162,7 @@ impl App {
                 timelines: store.clone(),
                 upkeep: store.clone(),
                 fan_out: engine.fan_out(),
+                clock: engine.clock(),
                 watermark,
                 outlets: outlets(&config, &volatile)?.map(Arc::new),
                 instants: instants.clone(),
@@ -185,6 +191,7 @@ impl App {
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            wanted: node.wanted(),
             presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),
             authenticate: authenticate(account.clone()),
@@ -232,11 +239,13 @@ impl App {
             ),
             None => None,
         };
+        let membership = operating::membership(&config, &node)?;
         let admin = admin::bind(&data_dir).map_err(listening(&data_dir.socket().display()))?;
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let drain = config.drain;
         Ok(Self {
             node,
+            membership,
             engine,
             address,
             scheme,
@@ -273,6 +282,7 @@ impl App {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self {
             node,
+            membership,
             engine,
             listener,
             metrics_listener,
@@ -296,15 +306,24 @@ impl App {
         }
         let (jobs, backup) = (engine.aggregates(), engine.backup());
         let operators = until_stopped();
+        let drains = operating::follow_drains(node.clone(), membership.drains(), drain);
+        let drains = tokio::spawn(drains);
+        let commands = admin::router(jobs, backup).merge(admin::nodes::router(Operations::new(membership)));
         serving.spawn(async move {
-            if let Err(error) = admin::serve(admin, admin::router(jobs, backup), operators).await {
+            if let Err(error) = admin::serve(admin, commands, operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
         let metrics = tokio::spawn(tend(self.metrics, engine.clone()));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            // Another start has its name: it may do nothing any more, and says so to its clients.
+            () = left(&node) => {}
+        }
+        // What an operator wanted is no longer of interest, and must not take back what begins now.
+        drains.abort();
         tracing::info!("stopping: sending {} clients away", node.roster.count());
         node.drain(drain).await;
         stop.send_replace(true);
@@ -324,6 +343,14 @@ impl App {
         let _ = std::fs::remove_file(data_dir.socket());
         drop(data_dir);
         tracing::info!("stopped");
+    }
+}
+
+/// Waits until this node's cluster has ended for it; for ever where there is none.
+async fn left(node: &NodeHandle) {
+    match node.clustered() {
+        Some(clustered) => drop(clustered.ended().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -357,11 +384,10 @@ fn services(
     let Volatile { limits, cache, .. } = volatile;
     Services {
         account,
-        publish: Publish::new(store.clone(), node.authors.clone(), limits.clone(), cache.clone()),
+        publish: Publish::new(store.clone(), node.homes.clone(), limits.clone(), cache.clone()),
         follows: Follows::new(follow::Parts {
             graph: store.clone(),
-            roster: node.roster.clone(),
-            relays: node.relays.clone(),
+            news: node.follows.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
             followees: u64::from(config.limit_followees.or_max()),

@@ -5,13 +5,14 @@
 //! A node that does not answer in time is reported by what is known of it here.
 
 use super::roster::Roster;
+use super::wire::{Answer, Answered, Asked, Asking};
 use crate::model::id::UserId;
 use crate::model::operation::{
     LinkReport, NodeList, NodeReport, NodeState, OwnReport, Place, SocketCount, Subject,
 };
 use crate::model::shard::Shard;
 use futures_util::future::join_all;
-use roost_cluster::{Cluster, NodeName, NodeState as Known, RedisState, State, View};
+use roost_cluster::{Cluster, NoRandom, NodeName, NodeState as Known, RedisState, State, View};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,19 @@ impl Membership {
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, roster: Arc<Roster>, role: &'static str) -> Self {
         Self { cluster, roster, role, drains: watch::Sender::new(false) }
+    }
+
+    /// Of a node that is alone.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub fn alone(name: NodeName, roster: Arc<Roster>, role: &'static str) -> Result<Self, NoRandom> {
+        // Nothing happens to it that anybody would have to hear of.
+        let (cluster, _events) = Cluster::alone(name)?;
+        if let Some(view) = cluster.view() {
+            cluster.confirm(view.number());
+        }
+        Ok(Self::new(Arc::new(cluster), roster, role))
     }
 
     /// Whether operators want this node drained, now and from then on.
@@ -227,12 +241,14 @@ impl Membership {
         }
         let silent = |why: String| Unreached::Silent { node: node.to_string(), why };
         let request = serde_json::to_vec(&wish).map_err(|error| silent(error.to_string()))?;
-        let answer = self.cluster.call(node, &request, PATIENCE).await;
+        let call = Asked::encode_call(Asking::Operate(request.into()));
+        let answer = self.cluster.call(node, &call, PATIENCE).await;
         let answer = answer.map_err(|error| silent(error.to_string()))?;
-        match serde_json::from_slice(&answer) {
-            Ok(Reply::Unknown) | Err(_) => {
-                Err(silent("it is of another version, which does not know that".to_owned()))
-            }
+        let later =
+            || silent("it is of another version, which does not know that, or is just starting".to_owned());
+        let Ok(Some(Answer::Operated(told))) = Answered::read(answer) else { return Err(later()) };
+        match serde_json::from_slice(&told) {
+            Ok(Reply::Unknown) | Err(_) => Err(later()),
             Ok(reply) => Ok(reply),
         }
     }
@@ -259,14 +275,11 @@ mod tests {
     use crate::model::id::{ConnectionId, LoginId, UserId};
     use crate::model::operation::{NodeState, Subject};
     use crate::model::shard::Shard;
-    use roost_cluster::{Cluster, NodeName};
+    use roost_cluster::NodeName;
     use std::sync::Arc;
 
     fn alone() -> Membership {
-        let (cluster, _events) = Cluster::alone(NodeName::parse("one").unwrap()).unwrap();
-        let view = cluster.view().unwrap();
-        assert!(cluster.confirm(view.number()));
-        Membership::new(Arc::new(cluster), Arc::default(), "all")
+        Membership::alone(NodeName::parse("one").unwrap(), Arc::default(), "all").unwrap()
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use crate::http::admin;
 use crate::model::operation::{LinkReport, NodeList, NodeReport, NodeState, OwnReport, Place, SocketCount};
 use crate::service::cluster::Operations;
 use hyper::Method;
-use roost_cluster::{Cluster, NodeName};
+use roost_cluster::NodeName;
 use std::sync::Arc;
 
 fn here() -> NodeReport {
@@ -122,8 +122,8 @@ fn no_name_leaves_its_place_in_a_path() {
 async fn a_running_server_is_asked_by_its_socket() {
     let root = tempfile::tempdir().unwrap();
     let data = DataDir::open(root.path()).unwrap();
-    let (cluster, _events) = Cluster::alone(NodeName::parse("one").unwrap()).unwrap();
-    let membership = Arc::new(Membership::new(Arc::new(cluster), Arc::default(), "all"));
+    let membership = Membership::alone(NodeName::parse("one").unwrap(), Arc::default(), "all");
+    let membership = Arc::new(membership.unwrap());
     let drains = membership.drains();
     let router = admin::nodes::router(Operations::new(membership));
     let listener = admin::bind(&data).unwrap();
