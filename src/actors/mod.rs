@@ -36,6 +36,7 @@ pub mod horizon;
 pub mod index;
 pub mod instant;
 pub mod interest;
+pub mod membership;
 pub mod neighbours;
 pub mod node;
 pub mod outbox;
