@@ -22,7 +22,6 @@ use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::{EntryObserver, Jobs};
 use bytes::Bytes;
-use prost::Message;
 use roost_cluster::{Call, Cluster, Ended, Event, Events, Frame, Node, NodeName, State, View};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -140,11 +139,11 @@ impl Switchboard {
     }
 
     async fn hear(&self, frame: Frame) {
-        let Ok(told) = Told::decode(frame.bytes) else {
+        let Ok(told) = Told::read(frame.bytes) else {
             tracing::warn!(from = %frame.from, "a frame of {} makes no sense", frame.from);
             return;
         };
-        match told.what {
+        match told {
             Some(Telling::Entry(entry)) => match entry.try_into() {
                 Ok(entry) => self.horizon.receive(entry).await,
                 Err(error) => tracing::warn!(from = %frame.from, %error, "{error}"),
@@ -161,11 +160,11 @@ impl Switchboard {
     }
 
     fn take(self: &Arc<Self>, call: Call) {
-        let Ok(asked) = Asked::decode(call.bytes.clone()) else {
+        let Ok(asked) = Asked::read(call.bytes.clone()) else {
             tracing::warn!(from = %call.from, "a call of {} makes no sense", call.from);
             return;
         };
-        match asked.what {
+        match asked {
             // In their place among the frames.
             Some(Asking::Mark(mark)) => {
                 self.horizon.note(&call.from, &mark);

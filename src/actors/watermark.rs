@@ -219,9 +219,11 @@ impl Watermark {
 
     /// An author's entry was found to be gone: its deletion tells of it.
     pub fn forget(&self, seq: Seq, author: UserId) {
-        let is_its_own = self.lock().moving.get(&seq).is_some_and(|moving| moving.author == author);
-        if is_its_own {
-            self.release(seq);
+        let mut state = self.lock();
+        if let Some(moving) = state.moving.get_mut(&seq).filter(|moving| moving.author == author) {
+            // Nobody is sent it.
+            moving.sent = true;
+            state.release(seq);
         }
     }
 
@@ -375,18 +377,26 @@ impl State {
     fn release(&mut self, seq: Seq) {
         let Some(moving) = self.moving.get_mut(&seq) else { return };
         moving.holds -= 1;
-        if moving.holds == 0 {
-            let is_elsewheres = moving.is_elsewheres;
-            self.moving.remove(&seq);
-            if self.ceiling.is_some() {
-                self.passed.insert(seq);
-                if self.passed.len() > PASSED {
-                    self.passed.pop_first();
-                }
+        if moving.holds > 0 {
+            return;
+        }
+        let (is_elsewheres, sent) = (moving.is_elsewheres, moving.sent);
+        if self.ceiling.is_some() {
+            self.passed.insert(seq);
+            if self.passed.len() > PASSED {
+                self.passed.pop_first();
             }
-            if !is_elsewheres {
-                self.finish(seq);
+            if !is_elsewheres && !sent {
+                // It came here by its former home, just before this node became its home: its author has not brought
+                // it into timelines and to other nodes yet.
+                moving.holds = 1;
+                moving.carried = false;
+                return;
             }
+        }
+        self.moving.remove(&seq);
+        if !is_elsewheres {
+            self.finish(seq);
         }
     }
 
