@@ -92,6 +92,15 @@ impl RedisServer {
         self.signal(Signal::CONT);
     }
 
+    /// It runs and answers, whatever was done to it.
+    pub async fn goes_on(&mut self) {
+        if self.child.is_some() {
+            self.resume();
+        } else {
+            self.start_again().await;
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
         kill_process(pid, signal).expect("it is there");
