@@ -142,9 +142,10 @@ impl App {
         let metrics = Metrics::install();
         let data_dir = DataDir::open(&config.data_dir)?;
         let certificates = certificates(&config)?;
-        let watermark = Arc::new(match Engine::fans_out(&config) {
-            true => Watermark::spreading(),
-            false => Watermark::default(),
+        let watermark = Arc::new(match (Engine::fans_out(&config), config.cluster_listen) {
+            (_, Some(_)) => Watermark::shared(),
+            (true, None) => Watermark::spreading(),
+            (false, None) => Watermark::default(),
         });
         let engine = Engine::open(&config, &data_dir, watermark.clone()).await?;
         let store = engine.aggregates();
@@ -157,6 +158,7 @@ impl App {
                 timelines: store.clone(),
                 upkeep: store.clone(),
                 fan_out: engine.fan_out(),
+                clock: engine.clock(),
                 watermark,
                 outlets: outlets(&config, &volatile)?.map(Arc::new),
                 instants: instants.clone(),
@@ -185,6 +187,7 @@ impl App {
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            wanted: node.wanted(),
             presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),
             authenticate: authenticate(account.clone()),
@@ -357,11 +360,10 @@ fn services(
     let Volatile { limits, cache, .. } = volatile;
     Services {
         account,
-        publish: Publish::new(store.clone(), node.authors.clone(), limits.clone(), cache.clone()),
+        publish: Publish::new(store.clone(), node.homes.clone(), limits.clone(), cache.clone()),
         follows: Follows::new(follow::Parts {
             graph: store.clone(),
-            roster: node.roster.clone(),
-            relays: node.relays.clone(),
+            news: node.follows.clone(),
             turns: node.turns.clone(),
             cache: cache.clone(),
             followees: u64::from(config.limit_followees.or_max()),

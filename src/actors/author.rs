@@ -10,13 +10,16 @@
 //! that ends by a panic leaves its unfinished entries in the [`Watermark`]; the next begins with those.
 
 use super::instant::{Instant, Instants};
+use super::neighbours::Neighbours;
 use super::relays::Relays;
 use super::watermark::Watermark;
 use crate::model::cursor::Seq;
 use crate::model::id::{PostId, UserId};
 use crate::model::post::Content;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Appended, Deletion, Entry, IdempotencyKey, NewPost, Pending, Posts, StorageError};
+use crate::storage::{
+    Appended, Attempt, Deletion, Entry, IdempotencyKey, NewPost, Pending, Posts, StorageError,
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +32,8 @@ pub enum AuthorMsg {
         content: Content,
         /// The client's key.
         key: Option<IdempotencyKey>,
+        /// By which try it comes, where another node may send it again.
+        attempt: Option<Attempt>,
         /// Told what came of it.
         reply: RpcReplyPort<Result<Appended, StorageError>>,
     },
@@ -56,6 +61,8 @@ pub struct AuthorArguments {
     pub posts: Arc<dyn Posts>,
     /// Where entries go from there.
     pub relays: Arc<Relays>,
+    /// The nodes to which they go as well, in a cluster.
+    pub neighbours: Option<Arc<Neighbours>>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
     /// Where tests listen.
@@ -100,8 +107,8 @@ impl Actor for Author {
         state: &mut AuthorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            AuthorMsg::Publish { content, key, reply } => {
-                state.publish(content, key, reply);
+            AuthorMsg::Publish { content, key, attempt, reply } => {
+                state.publish(content, key, attempt, reply);
                 myself.send_message(AuthorMsg::Settle)?;
             }
             AuthorMsg::Delete { id, reply } => {
@@ -123,13 +130,14 @@ impl AuthorState {
         &mut self,
         content: Content,
         key: Option<IdempotencyKey>,
+        attempt: Option<Attempt>,
         reply: RpcReplyPort<Result<Appended, StorageError>>,
     ) {
         let created_at = Timestamp::now();
         let id = PostId::after(self.newest, created_at);
         self.newest = Some(id);
         let AuthorArguments { posts, author, .. } = &self.arguments;
-        let write = posts.append(NewPost { id, author: *author, content, key, created_at, attempt: None });
+        let write = posts.append(NewPost { id, author: *author, content, key, created_at, attempt });
         self.begun.push_back(Begun::Publish(write, reply));
     }
 
@@ -175,12 +183,19 @@ impl AuthorArguments {
     /// A durable entry goes on its way; its caller may be answered afterwards.
     async fn send(&self, entry: Option<Entry>) {
         let Some(entry) = entry else { return };
-        let Self { author, relays, watermark, instants, .. } = self;
         let seq = entry.seq;
-        watermark.to_spread(seq, *author);
-        instants.pass(Instant::Committed(*author)).await;
-        relays.carry(entry).await;
-        watermark.answered(seq);
+        self.instants.pass(Instant::Committed(self.author)).await;
+        self.bring(entry).await;
+        self.watermark.answered(seq);
+    }
+
+    /// An entry goes into timelines, to the nodes that are interested, and to the relay here.
+    async fn bring(&self, entry: Entry) {
+        self.watermark.to_spread(entry.seq, self.author);
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.tell(&entry);
+        }
+        self.relays.carry(entry).await;
     }
 
     async fn redrive(&self) -> Result<(), StorageError> {
@@ -189,7 +204,7 @@ impl AuthorArguments {
 
     /// Brings what is durable and still on its way, up to an entry that is brought in its turn.
     async fn redrive_before(&self, next: Option<Seq>) -> Result<(), StorageError> {
-        let Self { author, posts, relays, watermark, .. } = self;
+        let Self { author, posts, watermark, .. } = self;
         let mut moving = watermark.moving_of(*author);
         moving.retain(|seq| next.is_none_or(|next| *seq < next));
         if moving.is_empty() {
@@ -201,8 +216,7 @@ impl AuthorArguments {
         moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.forget(*seq, *author));
         // A number whose commit failed may be another author's by now.
         for entry in entries.into_iter().filter(|entry| entry.author() == *author) {
-            watermark.to_spread(entry.seq, *author);
-            relays.carry(entry).await;
+            self.bring(entry).await;
         }
         Ok(())
     }

@@ -5,11 +5,12 @@
 
 use super::author::{Author, AuthorArguments, AuthorMsg};
 use super::instant::Instants;
+use super::neighbours::Neighbours;
 use super::relays::Relays;
 use super::watermark::Watermark;
 use crate::model::id::{PostId, UserId};
 use crate::model::post::Content;
-use crate::storage::{Appended, Deletion, IdempotencyKey, Posts, StorageError};
+use crate::storage::{Appended, Attempt, Deletion, IdempotencyKey, Posts, StorageError};
 use ractor::{Actor, ActorCell, ActorRef, MessagingErr, RpcReplyPort};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,12 +22,13 @@ pub const IDLE: Duration = Duration::from_secs(120);
 /// How many may wait for one author.
 const WAITING: usize = 1024;
 /// How long a caller waits for its author.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The node's active authors.
 pub struct Authors {
     posts: Arc<dyn Posts>,
     relays: Arc<Relays>,
+    neighbours: Option<Arc<Neighbours>>,
     watermark: Arc<Watermark>,
     instants: Instants,
     supervisor: OnceLock<ActorCell>,
@@ -52,10 +54,12 @@ impl Authors {
     pub fn new(
         posts: Arc<dyn Posts>,
         relays: Arc<Relays>,
+        neighbours: Option<Arc<Neighbours>>,
         watermark: Arc<Watermark>,
         instants: Instants,
     ) -> Self {
-        Self { posts, relays, watermark, instants, supervisor: OnceLock::new(), active: Mutex::default() }
+        let (supervisor, active) = (OnceLock::new(), Mutex::default());
+        Self { posts, relays, neighbours, watermark, instants, supervisor, active }
     }
 
     /// Whose children authors are.
@@ -74,8 +78,9 @@ impl Authors {
         author: UserId,
         content: Content,
         key: Option<IdempotencyKey>,
+        attempt: Option<Attempt>,
     ) -> Result<Appended, StorageError> {
-        self.ask(author, |reply| AuthorMsg::Publish { content, key, reply }).await
+        self.ask(author, |reply| AuthorMsg::Publish { content, key, attempt, reply }).await
     }
 
     /// Deletes an author's own post.
@@ -100,6 +105,17 @@ impl Authors {
     pub fn retire(&self, idle: Duration) {
         self.lock().retain(|_, active| {
             let stays = active.waiting > 0 || active.used.elapsed() < idle;
+            if !stays && let Some(actor) = active.actor.get() {
+                actor.stop(None);
+            }
+            stays
+        });
+    }
+
+    /// This node is no longer home of these: they end with what they have at hand, and whoever waits for one is told.
+    pub fn end(&self, is_lost: impl Fn(UserId) -> bool) {
+        self.lock().retain(|author, active| {
+            let stays = !is_lost(*author);
             if !stays && let Some(actor) = active.actor.get() {
                 actor.stop(None);
             }
@@ -174,12 +190,13 @@ impl Authors {
 impl Ticket<'_> {
     /// The author, started by whoever comes first.
     async fn actor(&self) -> Result<&ActorRef<AuthorMsg>, StorageError> {
-        let Authors { posts, relays, watermark, instants, supervisor, .. } = self.authors;
+        let Authors { posts, relays, neighbours, watermark, instants, supervisor, .. } = self.authors;
         let start = || async {
             let arguments = AuthorArguments {
                 author: self.author,
                 posts: posts.clone(),
                 relays: relays.clone(),
+                neighbours: neighbours.clone(),
                 watermark: watermark.clone(),
                 instants: instants.clone(),
             };

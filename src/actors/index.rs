@@ -16,6 +16,8 @@ pub struct Index {
     followed: Slots<Followed>,
     connections: HashMap<ConnectionId, u32>,
     members: Slots<Member>,
+    /// Authors whose first follower came, or last one went, since they were asked for.
+    changed: Vec<(UserId, bool)>,
 }
 
 struct Followed {
@@ -102,6 +104,11 @@ impl Index {
         Followers { members: &self.members, followed, seq, next: 0 }
     }
 
+    /// Authors whom somebody here follows now and nobody did, or the other way round, since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<(UserId, bool)> {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Connections and authors in the table.
     pub fn len(&self) -> (usize, usize) {
         (self.connections.len(), self.authors.len())
@@ -116,6 +123,7 @@ impl Index {
 
     fn link(&mut self, member: u32, author: UserId, since: Seq, mark: Seq) {
         let number = *self.authors.entry(author).or_insert_with(|| {
+            self.changed.push((author, true));
             self.followed.put(Followed { author, followers: Vec::new(), young: HashMap::new() })
         });
         let (Some(entry), Some(followed)) = (self.members.get_mut(member), self.followed.get_mut(number))
@@ -138,6 +146,7 @@ impl Index {
         if followed.followers.is_empty() {
             let author = followed.author;
             self.authors.remove(&author);
+            self.changed.push((author, false));
             self.followed.take(number);
         }
     }

@@ -15,15 +15,24 @@
 
 pub mod author;
 pub mod authors;
+pub mod clustered;
 pub mod courier;
 pub mod fan_out;
+pub mod follows;
+pub mod homes;
+pub mod horizon;
 pub mod index;
 pub mod instant;
+pub mod interest;
+pub mod neighbours;
 pub mod node;
 pub mod outbox;
 pub mod relay;
 pub mod relays;
 pub mod roster;
 pub mod session;
+pub mod switchboard;
 pub mod turns;
+pub mod wanted;
 pub mod watermark;
+pub mod wire;

@@ -5,18 +5,22 @@
 //! holds the ends of its children and one tick.
 
 use super::authors::{self, Authors};
+use super::clustered::{Around, Clustered};
 use super::courier::{Courier, CourierArguments};
 use super::fan_out;
+use super::follows::FollowNews;
+use super::homes::Homes;
 use super::instant::Instants;
 use super::relays::Relays;
 use super::roster::Roster;
 use super::turns::Turns;
-use super::watermark::Watermark;
+use super::wanted::Wanted;
+use super::watermark::{Start, Watermark};
 use crate::events::outlets::Outlets;
 use crate::model::close::Close;
 use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
+use crate::storage::{EntryClock, EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
 use crate::telemetry::metric;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use roost_cluster::{Cluster, Events};
@@ -45,6 +49,8 @@ pub struct NodeArguments {
     pub upkeep: Arc<dyn Upkeep>,
     /// Timelines, where the store writes them.
     pub fan_out: Option<Arc<dyn FanOut>>,
+    /// The clock that numbers entries, where several nodes give them.
+    pub clock: Option<Arc<dyn EntryClock>>,
     /// What is on its way; the store's writer has it too.
     pub watermark: Arc<Watermark>,
     /// Where events go, if anywhere.
@@ -63,8 +69,14 @@ pub struct NodeHandle {
     pub authors: Arc<Authors>,
     /// One at a time for each user.
     pub turns: Arc<Turns>,
+    /// Where authors are at home.
+    pub homes: Arc<Homes>,
+    /// Follows under way.
+    pub follows: Arc<FollowNews>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
+    /// Its place among others, if it is one of several.
+    clustered: Option<Clustered>,
     draining: AtomicBool,
     /// End with the tree.
     _fanning_out: Option<JoinSet<()>>,
@@ -104,34 +116,73 @@ impl NodeHandle {
     /// Where the store cannot be read.
     pub async fn start(
         arguments: NodeArguments,
-        _cluster: Option<(Cluster, Events)>,
+        cluster: Option<(Cluster, Events)>,
     ) -> Result<Arc<Self>, NodeError> {
-        let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, instants, .. } =
+        let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, clock, instants, .. } =
             arguments.clone();
-        let undelivered = jobs.take_over(Shard::all().collect()).await?;
         watermark.reset(upkeep.head().await?);
-        for (seq, author) in undelivered {
-            watermark.entering(seq, author);
-            // Whoever connects to this run comes after it.
-            watermark.answered(seq);
+        if cluster.is_none() {
+            for (seq, author) in jobs.take_over(Shard::all().collect()).await? {
+                watermark.entering(seq, author);
+                // Whoever connects to this run comes after it.
+                watermark.answered(seq);
+            }
+            watermark.recover();
         }
-        watermark.recover();
         let relays = Arc::new(Relays::new(watermark.clone(), timelines.store_name(), instants.clone()));
-        let authors = Arc::new(Authors::new(posts, relays.clone(), watermark.clone(), instants));
         let roster = Arc::new(Roster::default());
+        let around = match (cluster, clock) {
+            (Some((cluster, events)), Some(clock)) => Some(Around::new(cluster, events, clock)),
+            _ => None,
+        };
+        let around = around.map(|around| around.stand(&arguments, &relays));
+        let neighbours = around.as_ref().map(|around| around.neighbours.clone());
+        let authors = Arc::new(Authors::new(posts, relays.clone(), neighbours, watermark.clone(), instants));
+        let homes =
+            Arc::new(Homes::new(authors.clone(), around.as_ref().map(|around| around.cluster.clone())));
+        let wanted = around.as_ref().map(|around| (around.cluster.clone(), around.wanted.clone()));
+        let follows = Arc::new(FollowNews::new(relays.clone(), roster.clone(), wanted));
         let family = Family { arguments, relays, authors, roster };
         let (actor, _) = Actor::spawn(None, Node, family.clone()).await.map_err(Box::new)?;
         let Family { relays, authors, roster, .. } = family;
+        let clustered = around.map(|around| around.begin(&homes, &follows, &authors, &roster));
         Ok(Arc::new(Self {
             roster,
             relays,
             authors,
             turns: Arc::default(),
+            homes,
+            follows,
             _fanning_out: fan_out.map(|fan_out| fan_out::start(&fan_out, &watermark)),
             watermark,
+            clustered,
             draining: AtomicBool::new(false),
             actor,
         }))
+    }
+
+    /// Where a connection that comes now, without a cursor, begins.
+    #[must_use]
+    pub fn beginning(&self) -> Start {
+        self.clustered.as_ref().map_or_else(|| self.watermark.start(), Clustered::beginning)
+    }
+
+    /// Whom this node hears, where other nodes are homes.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Arc<Wanted>> {
+        self.clustered.as_ref().map(Clustered::wanted)
+    }
+
+    /// Its place among others, if it is one of several.
+    #[must_use]
+    pub const fn clustered(&self) -> Option<&Clustered> {
+        self.clustered.as_ref()
+    }
+
+    /// Whether clients may come: it is not leaving and, in a cluster, has its place there.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.is_draining() && self.clustered.as_ref().is_none_or(Clustered::has_place)
     }
 
     /// Whether it is leaving.
@@ -144,16 +195,35 @@ impl NodeHandle {
     /// nobody is connected.
     pub async fn drain(&self, span: Duration) {
         self.draining.store(true, Ordering::Relaxed);
-        tokio::select! {
-            () = self.roster.send_away(span) => {}
-            () = self.roster.emptied() => {}
-        }
+        let leaving = async {
+            if let Some(clustered) = &self.clustered {
+                clustered.drain().await;
+            }
+        };
+        let sending = async {
+            tokio::select! {
+                () = self.roster.send_away(span) => {}
+                () = self.roster.emptied() => {}
+            }
+        };
+        tokio::join!(leaving, sending);
         // Under TLS a close frame is written by the connection's task, which needs a moment.
         let _ = tokio::time::timeout(FAREWELL, self.roster.emptied()).await;
     }
 
+    /// Takes sessions, and homes, again.
+    pub fn undrain(&self) {
+        self.draining.store(false, Ordering::Relaxed);
+        if let Some(clustered) = &self.clustered {
+            clustered.undrain();
+        }
+    }
+
     /// Ends every actor.
     pub async fn stop(&self) {
+        if let Some(clustered) = &self.clustered {
+            clustered.stop().await;
+        }
         // A tree that does not end in time is ended with the process.
         let _ = self.actor.stop_and_wait(None, Some(Duration::from_secs(5))).await;
     }

@@ -9,6 +9,7 @@
 use super::index::Index;
 use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
+use super::wanted::Wanted;
 use super::watermark::Watermark;
 use crate::model::cursor::{Cursor, Seq, StoreName};
 use crate::model::frame::{Frame, ServerFrame};
@@ -93,6 +94,8 @@ pub struct RelayArguments {
     pub inflow: Arc<Inflow>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
+    /// Who is told whom sessions here follow, where other nodes are homes.
+    pub wanted: Option<Arc<Wanted>>,
     /// The store that cursors name.
     pub store: StoreName,
     /// Where tests listen.
@@ -189,8 +192,8 @@ impl Actor for Relay {
                 }
             }
             RelayMsg::Enter { connection, outbox, followees, entered } => {
-                let mark = state.arguments.watermark.mark();
-                state.index.enter(connection, outbox, &followees, mark);
+                let settled = state.arguments.watermark.settled();
+                state.index.enter(connection, outbox, &followees, settled);
                 let _ = entered.send(());
             }
             RelayMsg::Leave(connection) => state.index.leave(connection),
@@ -207,6 +210,7 @@ impl Actor for Relay {
                 let _ = done.send(());
             }
         }
+        state.tell_changes();
         Ok(())
     }
 }
@@ -249,7 +253,7 @@ impl RelayState {
         let frame = encode(entry, cursor);
         let mut delivered = 0;
         let mut touched = Vec::new();
-        for (count, outbox) in self.index.followers(author, seq, watermark.mark()).enumerate() {
+        for (count, outbox) in self.index.followers(author, seq, watermark.settled()).enumerate() {
             if write {
                 delivered += u64::from(outbox.push(seq, &frame));
             } else if outbox.queue(seq, &frame) {
@@ -270,12 +274,20 @@ impl RelayState {
         touched
     }
 
+    /// Says whom sessions here follow now, or no longer.
+    fn tell_changes(&mut self) {
+        let changes = self.index.take_changes();
+        if let Some(wanted) = &self.arguments.wanted {
+            changes.into_iter().for_each(|(author, is_followed)| wanted.follow(author, is_followed));
+        }
+    }
+
     fn settle(&mut self, follow: u64, since: Option<Seq>) {
         let Some(place) = self.expected.iter().position(|expected| expected.follow == follow) else { return };
         let Expected { author, connections, kept, .. } = self.expected.swap_remove(place);
         let watermark = &self.arguments.watermark;
         if let Some(since) = since {
-            self.index.follow(&connections, author, since, watermark.mark());
+            self.index.follow(&connections, author, since, watermark.settled());
         }
         for (seq, frame) in kept {
             if since.is_some_and(|since| seq > since) {

@@ -3,13 +3,14 @@
 use super::instant::Instants;
 use super::outbox::Outbox;
 use super::relay::{Inflow, Relay, RelayArguments, RelayMsg};
+use super::wanted::Wanted;
 use super::watermark::Watermark;
 use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{ConnectionId, UserId};
 use crate::storage::Entry;
 use ractor::{Actor, ActorCell, ActorRef, RpcReplyPort, SpawnErr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// One writer alone lengthens the tail; more than cores would not shorten it.
@@ -33,6 +34,7 @@ pub struct Relays {
     store: StoreName,
     instants: Instants,
     follows: AtomicU64,
+    wanted: OnceLock<Arc<Wanted>>,
 }
 
 struct Seat {
@@ -54,7 +56,13 @@ impl Relays {
     #[must_use]
     pub fn new(watermark: Arc<Watermark>, store: StoreName, instants: Instants) -> Self {
         let seats = (0..RELAYS).map(|_| Seat { inflow: Arc::default(), actor: RwLock::new(None) }).collect();
-        Self { seats, watermark, store, instants, follows: AtomicU64::new(0) }
+        Self { seats, watermark, store, instants, follows: AtomicU64::new(0), wanted: OnceLock::new() }
+    }
+
+    /// Who is told from now on whom sessions here follow; before the first relay starts.
+    pub fn tell(&self, wanted: Arc<Wanted>) {
+        // There is one a node; a second call changes nothing.
+        let _ = self.wanted.set(wanted);
     }
 
     /// How many there are.
@@ -71,6 +79,7 @@ impl Relays {
         let arguments = RelayArguments {
             inflow: self.seats[seat].inflow.clone(),
             watermark: self.watermark.clone(),
+            wanted: self.wanted.get().cloned(),
             store: self.store,
             instants: self.instants.clone(),
         };

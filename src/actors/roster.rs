@@ -95,6 +95,15 @@ impl Roster {
         self.close(|seat| seat.login == login, Close::Unauthorized);
     }
 
+    /// A user's connections close.
+    pub fn close_user(&self, user: UserId, reason: Close) {
+        let users = self.lock();
+        let outboxes: Vec<_> =
+            users.get(&user).into_iter().flatten().map(|seat| seat.outbox.clone()).collect();
+        drop(users);
+        outboxes.iter().for_each(|outbox| outbox.close(reason));
+    }
+
     /// Every connection closes.
     pub fn close_all(&self, reason: Close) {
         self.close(|_| true, reason);

@@ -14,6 +14,7 @@ use super::relay;
 use super::relays::Relays;
 use super::roster::Roster;
 use super::turns::Turns;
+use super::wanted::Wanted;
 use super::watermark::{Start, Watermark};
 use crate::model::close::Close;
 use crate::model::cursor::{Cursor, Seq};
@@ -33,6 +34,9 @@ use tokio::sync::Semaphore;
 
 /// Frames that were not understood, in a row, after which a connection closes.
 const BAD_FRAMES: u32 = 10;
+
+/// How long a session may wait until everything of those whom its user follows reaches this node.
+const COVERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Pings that follow each other faster say nothing new.
 const BETWEEN_PRESENT: Duration = Duration::from_secs(1);
@@ -57,6 +61,8 @@ pub struct SessionWorld {
     pub turns: Arc<Turns>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
+    /// Whom this node hears, where other nodes are homes.
+    pub wanted: Option<Arc<Wanted>>,
     /// Who others see connected.
     pub presence: Arc<dyn Presence>,
     /// Which logins were ended.
@@ -174,6 +180,8 @@ enum BeginError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Relay(#[from] super::relays::RelayGone),
+    #[error("a home of those whom its user follows does not answer")]
+    NotCovered,
 }
 
 impl SessionState {
@@ -181,8 +189,17 @@ impl SessionState {
         let SessionWorld { timelines, instants, .. } = &*self.world;
         let user = self.caller.user;
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
-        let place = self.world.beginnings.acquire().await;
+        let mut place = self.world.beginnings.acquire().await;
         let followees = self.enter().await?;
+        if let Some(wanted) = &self.world.wanted {
+            // Who waits for a home that is moving does not keep others from beginning.
+            drop(place);
+            let authors: Vec<UserId> = followees.iter().map(|(author, _)| *author).collect();
+            if !wanted.cover(&authors, COVERED_WITHIN).await {
+                return Err(BeginError::NotCovered);
+            }
+            place = self.world.beginnings.acquire().await;
+        }
         instants.pass(Instant::Entered(user)).await;
 
         // Before the store is read: what is in every timeline after this, is in what is read.
@@ -216,6 +233,7 @@ impl SessionState {
             // What was on its way then may not be read yet, and be pushed.
             told.also.extend(start.old);
             told.also.sort_unstable();
+            told.through = told.through.max(self.old_through(&promised));
         }
         self.replay(&entries, promised, told).await;
         Ok(())
@@ -259,7 +277,13 @@ impl SessionState {
             }
             self.world.instants.pass(Instant::Replaying(self.caller.user)).await;
         }
-        self.outbox.release(told, self.world.watermark.mark());
+        self.outbox.release(told, self.world.watermark.settled());
+    }
+
+    /// Up to where what comes late is old to a connection that came without a cursor.
+    fn old_through(&self, began: &Cursor) -> Seq {
+        // Alone, what is old is known by name; the numbers of other homes are not in the order of their coming.
+        if self.world.wanted.is_some() { began.seq } else { Seq::default() }
     }
 
     fn connected(&self, resumed: Option<bool>) -> ServerFrame<'static> {

@@ -7,11 +7,16 @@
 //!
 //! Where the store writes timelines ([`crate::storage::FanOut`]), an entry that has arrived may not be in
 //! all of them yet: it is *unspread* until it is. A session that begins meanwhile asks for those too.
+//!
+//! In a cluster, entries of authors whose home is elsewhere come by as well. Then a *ceiling* says up to where all
+//! homes have told theirs (see [`super::horizon`]): the mark never passes it. An entry of this home is done only
+//! when the nodes that are interested have heard it, too; and what was passed on here once is not passed on again,
+//! whichever home brings it.
 
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::storage::EntryObserver;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -19,6 +24,8 @@ use tokio::sync::Notify;
 /// After which an entry that no relay has is brought again, and at most after which.
 const PATIENCE: Duration = Duration::from_millis(700);
 const MOST_PATIENCE: Duration = Duration::from_secs(30);
+/// Entries that are known to have been passed on: beyond that, one that is brought again is shown again.
+const PASSED: usize = 1 << 20;
 
 /// The entries on their way, and what follows from them.
 ///
@@ -28,6 +35,8 @@ pub struct Watermark {
     state: Mutex<State>,
     /// Whether entries are to be fanned out into timelines.
     spreads: bool,
+    /// Whether other nodes are homes, too.
+    is_shared: bool,
     /// Something is to be fanned out.
     spread: Notify,
 }
@@ -43,6 +52,25 @@ struct State {
     unspread: BTreeMap<Seq, UserId>,
     /// Of those, the ones that nobody fans out yet.
     to_spread: VecDeque<Seq>,
+    /// Up to where all homes have told their entries.
+    ceiling: Option<Ceiling>,
+    /// Entries of this home that other nodes were sent and have not taken yet, with how many those are.
+    unheard: BTreeMap<Seq, usize>,
+    /// Entries of other homes that may be missing in timelines, with their authors.
+    elsewhere: BTreeMap<Seq, UserId>,
+    /// Those that were passed on here, above the ceiling's floor.
+    passed: BTreeSet<Seq>,
+}
+
+/// How far all homes have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Everything up to here was told.
+    pub told: Seq,
+    /// Nothing up to here will come by any more, however far apart the clocks of homes are.
+    pub settled: Seq,
+    /// What is not newer than this was passed on long ago.
+    pub floor: Seq,
 }
 
 struct Moving {
@@ -59,6 +87,10 @@ struct Moving {
     answered: bool,
     /// How many still hold it: the relay, and each follow under way that may have to show it.
     holds: u32,
+    /// Another node is its home.
+    is_elsewheres: bool,
+    /// The nodes that are interested were sent it.
+    sent: bool,
 }
 
 /// Where a connection without a cursor begins.
@@ -89,9 +121,18 @@ impl Watermark {
         Self { spreads: true, ..Self::default() }
     }
 
+    /// The same where other nodes are homes, too: it stands still until they have been heard of.
+    #[must_use]
+    pub fn shared() -> Self {
+        let state = State { ceiling: Some(Ceiling::default()), ..State::default() };
+        Self { state: Mutex::new(state), spreads: true, is_shared: true, spread: Notify::new() }
+    }
+
     /// A watermark of a store whose newest entry is `head`, nothing being on its way.
     pub fn reset(&self, head: Seq) {
-        *self.lock() = State { head, ..State::default() };
+        let mut state = self.lock();
+        let ceiling = state.ceiling;
+        *state = State { head, ceiling, ..State::default() };
     }
 
     /// What moves now was left by a former run: nobody else brings it, so it is brought again at once.
@@ -108,6 +149,13 @@ impl Watermark {
     /// The mark once `seq`, too, has arrived: what the frame of `seq` itself may promise.
     pub fn mark_after(&self, seq: Seq) -> Seq {
         self.lock().mark_without(Some(seq))
+    }
+
+    /// Up to where nothing comes by any more.
+    pub fn settled(&self) -> Seq {
+        let state = self.lock();
+        let mark = state.mark_without(None);
+        state.ceiling.map_or(mark, |ceiling| ceiling.settled.min(mark))
     }
 
     /// Where a connection that comes now, without a cursor, begins.
@@ -139,14 +187,23 @@ impl Watermark {
     /// carried, for it has arrived or was brought twice.
     pub fn carry(&self, seq: Seq) -> Option<Instant> {
         let mut state = self.lock();
+        let was_passed = state.was_passed(seq);
         let moving = state.moving.get_mut(&seq).filter(|moving| !moving.carried)?;
         moving.carried = true;
-        Some(moving.since)
+        let since = moving.since;
+        if was_passed {
+            state.release(seq);
+            return None;
+        }
+        Some(since)
     }
 
     /// A relay ended: whatever has not arrived is to be brought again, and nothing of the old one holds it.
     pub fn drop_carried(&self) {
-        for moving in self.lock().moving.values_mut() {
+        let mut state = self.lock();
+        // Nobody brings these again: who is closed with the relay reads them from the store.
+        state.moving.retain(|_, moving| !(moving.is_elsewheres && moving.carried));
+        for moving in state.moving.values_mut().filter(|moving| !moving.is_elsewheres) {
             moving.queued = false;
             moving.carried = false;
             moving.holds = 1;
@@ -170,16 +227,7 @@ impl Watermark {
 
     /// One who held the entry has passed it on; with the last, it has arrived.
     pub fn release(&self, seq: Seq) {
-        let mut state = self.lock();
-        if let Some(moving) = state.moving.get_mut(&seq) {
-            moving.holds -= 1;
-            if moving.holds == 0 {
-                state.moving.remove(&seq);
-                if !state.unspread.contains_key(&seq) {
-                    state.arrived.push(seq);
-                }
-            }
-        }
+        self.lock().release(seq);
     }
 
     /// An entry is durable: it may be fanned out, whether or not it has arrived.
@@ -218,8 +266,8 @@ impl Watermark {
     /// An entry is in every timeline.
     pub fn spread(&self, seq: Seq) {
         let mut state = self.lock();
-        if state.unspread.remove(&seq).is_some() && !state.moving.contains_key(&seq) {
-            state.arrived.push(seq);
+        if state.unspread.remove(&seq).is_some() {
+            state.finish(seq);
         }
     }
 
@@ -227,12 +275,17 @@ impl Watermark {
     #[must_use]
     pub fn unspread_of(&self, authors: &[(UserId, Seq)]) -> Vec<Seq> {
         let state = self.lock();
-        if state.unspread.is_empty() {
+        if state.unspread.is_empty() && state.elsewhere.is_empty() {
             return Vec::new();
         }
         let since: HashMap<UserId, Seq> = authors.iter().copied().collect();
         let is_read = |seq: &Seq, author: &UserId| since.get(author).is_some_and(|since| seq > since);
-        state.unspread.iter().filter(|(seq, author)| is_read(seq, author)).map(|(seq, _)| *seq).collect()
+        let all = state.unspread.iter().chain(&state.elsewhere);
+        let mut seqs: Vec<Seq> =
+            all.filter(|(seq, author)| is_read(seq, author)).map(|(seq, _)| *seq).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        seqs
     }
 
     /// How many entries are not in every timeline.
@@ -244,7 +297,7 @@ impl Watermark {
     /// An author's entries that no relay was handed, in order.
     pub fn moving_of(&self, author: UserId) -> Vec<Seq> {
         let state = self.lock();
-        let of_author = |moving: &Moving| moving.author == author && !moving.queued;
+        let of_author = |moving: &Moving| moving.author == author && !moving.queued && !moving.is_elsewheres;
         state.moving.iter().filter(|(_, moving)| of_author(moving)).map(|(seq, _)| *seq).collect()
     }
 
@@ -254,7 +307,8 @@ impl Watermark {
         let now = Instant::now();
         let mut state = self.lock();
         let mut authors = Vec::new();
-        for moving in state.moving.values_mut().filter(|moving| !moving.queued && moving.again_at <= now) {
+        let is_due = |moving: &&mut Moving| !moving.queued && !moving.is_elsewheres && moving.again_at <= now;
+        for moving in state.moving.values_mut().filter(is_due) {
             moving.patience = (moving.patience * 2).min(MOST_PATIENCE);
             moving.again_at = now + moving.patience;
             authors.push(moving.author);
@@ -290,14 +344,18 @@ impl Watermark {
 impl State {
     fn mark_without(&self, seq: Option<Seq>) -> Seq {
         let smallest = self.moving.keys().find(|moving| Some(**moving) != seq);
-        smallest.map_or(self.head, |smallest| Seq(smallest.0 - 1))
+        let below = smallest.map(|smallest| Seq(smallest.0 - 1));
+        match self.ceiling {
+            Some(ceiling) => below.map_or(ceiling.told, |below| below.min(ceiling.told)),
+            None => below.unwrap_or(self.head),
+        }
     }
-}
 
-impl EntryObserver for Watermark {
-    fn entering(&self, seq: Seq, author: UserId) {
-        let mut state = self.lock();
-        state.head = state.head.max(seq);
+    fn was_passed(&self, seq: Seq) -> bool {
+        self.passed.contains(&seq) || self.ceiling.is_some_and(|ceiling| seq <= ceiling.floor)
+    }
+
+    fn enter(&mut self, seq: Seq, author: UserId, is_elsewheres: bool) {
         let now = Instant::now();
         let moving = Moving {
             author,
@@ -308,8 +366,44 @@ impl EntryObserver for Watermark {
             carried: false,
             answered: false,
             holds: 1,
+            is_elsewheres,
+            sent: false,
         };
-        state.moving.insert(seq, moving);
+        self.moving.insert(seq, moving);
+    }
+
+    fn release(&mut self, seq: Seq) {
+        let Some(moving) = self.moving.get_mut(&seq) else { return };
+        moving.holds -= 1;
+        if moving.holds == 0 {
+            let is_elsewheres = moving.is_elsewheres;
+            self.moving.remove(&seq);
+            if self.ceiling.is_some() {
+                self.passed.insert(seq);
+                if self.passed.len() > PASSED {
+                    self.passed.pop_first();
+                }
+            }
+            if !is_elsewheres {
+                self.finish(seq);
+            }
+        }
+    }
+
+    /// One of the things that an entry of this home waits for is done: with the last, its job is.
+    fn finish(&mut self, seq: Seq) {
+        let waits = self.unspread.contains_key(&seq) || self.unheard.contains_key(&seq);
+        if !waits && !self.moving.contains_key(&seq) {
+            self.arrived.push(seq);
+        }
+    }
+}
+
+impl EntryObserver for Watermark {
+    fn entering(&self, seq: Seq, author: UserId) {
+        let mut state = self.lock();
+        state.head = state.head.max(seq);
+        state.enter(seq, author, false);
     }
 
     fn withdrawn(&self, seq: Seq) {
@@ -321,147 +415,6 @@ impl EntryObserver for Watermark {
     }
 }
 
+mod shared;
 #[cfg(test)]
-mod tests {
-    use super::Watermark;
-    use crate::model::cursor::Seq;
-    use crate::model::id::UserId;
-    use crate::storage::EntryObserver;
-    use futures_util::FutureExt;
-
-    fn moving(seqs: &[u64]) -> Watermark {
-        let watermark = Watermark::default();
-        for seq in seqs {
-            watermark.entering(Seq(*seq), UserId::make());
-        }
-        watermark
-    }
-
-    #[test]
-    fn the_mark_stays_below_the_oldest_that_moves() {
-        let watermark = moving(&[1, 2, 3]);
-        assert_eq!(watermark.mark(), Seq(0));
-        watermark.release(Seq(2));
-        assert_eq!(watermark.mark(), Seq(0));
-        watermark.release(Seq(1));
-        assert_eq!(watermark.mark(), Seq(2));
-        watermark.release(Seq(3));
-        assert_eq!(watermark.mark(), Seq(3));
-    }
-
-    #[test]
-    fn a_frame_promises_its_own_entry_only_if_all_before_it_arrived() {
-        let watermark = moving(&[1, 2]);
-        assert_eq!(watermark.mark_after(Seq(2)), Seq(0));
-        assert_eq!(watermark.mark_after(Seq(1)), Seq(1));
-        watermark.release(Seq(1));
-        assert_eq!(watermark.mark_after(Seq(2)), Seq(2));
-    }
-
-    #[test]
-    fn an_entry_that_a_follow_holds_has_not_arrived() {
-        let watermark = moving(&[1]);
-        watermark.hold(Seq(1));
-        watermark.release(Seq(1));
-        assert_eq!(watermark.mark(), Seq(0));
-        assert!(watermark.take_arrived().is_empty());
-        watermark.release(Seq(1));
-        assert_eq!(watermark.take_arrived(), [Seq(1)]);
-    }
-
-    #[test]
-    fn an_entry_is_carried_once_unless_its_relay_ends() {
-        let watermark = moving(&[1]);
-        assert!(watermark.carry(Seq(1)).is_some());
-        watermark.hold(Seq(1));
-        watermark.release(Seq(1));
-        assert!(watermark.carry(Seq(1)).is_none(), "a follow holds it, it was carried");
-        watermark.drop_carried();
-        assert!(watermark.carry(Seq(1)).is_some());
-        watermark.release(Seq(1));
-        assert_eq!(watermark.mark(), Seq(1));
-        assert!(watermark.carry(Seq(1)).is_none(), "it has arrived");
-    }
-
-    #[test]
-    fn what_was_answered_before_a_connection_came_is_not_new_to_it() {
-        let watermark = moving(&[1, 2, 3]);
-        watermark.answered(Seq(2));
-        let start = watermark.start();
-        assert_eq!((start.mark, start.head), (Seq(0), Seq(3)));
-        assert_eq!(
-            (start.unanswered.as_slice(), start.old.as_slice()),
-            (&[Seq(1), Seq(3)][..], &[Seq(2)][..])
-        );
-        assert_eq!([1, 2, 3, 4].map(|seq| start.is_new(Seq(seq))), [true, false, true, true]);
-    }
-
-    #[test]
-    fn a_failed_commit_leaves_no_trace() {
-        let watermark = moving(&[1, 2, 3]);
-        watermark.withdrawn(Seq(3));
-        watermark.withdrawn(Seq(2));
-        watermark.release(Seq(1));
-        assert_eq!(watermark.mark(), Seq(1));
-    }
-
-    #[tokio::test]
-    async fn an_entry_is_done_when_it_has_arrived_and_is_in_every_timeline() {
-        let watermark = Watermark::spreading();
-        let (anna, ben) = (UserId::make(), UserId::make());
-        for (seq, author) in [(1, anna), (2, anna), (3, ben), (4, ben)] {
-            watermark.entering(Seq(seq), author);
-        }
-        watermark.withdrawn(Seq(4));
-        // Told twice it is fanned out once; what was withdrawn is not.
-        for (seq, author) in [(1, anna), (2, anna), (2, anna), (3, ben), (4, ben)] {
-            watermark.to_spread(Seq(seq), author);
-        }
-        assert_eq!(watermark.unspread(), 3);
-        for seq in [1, 2, 3] {
-            assert_eq!(watermark.next_to_spread().await, Seq(seq));
-        }
-        assert!(watermark.next_to_spread().now_or_never().is_none());
-
-        // Whichever comes last: arriving, or being in every timeline.
-        watermark.release(Seq(1));
-        assert!(watermark.take_arrived().is_empty());
-        watermark.spread(Seq(1));
-        assert_eq!(watermark.take_arrived(), [Seq(1)]);
-        watermark.spread(Seq(2));
-        assert!(watermark.take_arrived().is_empty());
-        watermark.release(Seq(2));
-        assert_eq!(watermark.take_arrived(), [Seq(2)]);
-        // What has arrived is not fanned out again, and is marked done once.
-        watermark.to_spread(Seq(2), anna);
-        watermark.spread(Seq(2));
-        assert!(watermark.take_arrived().is_empty());
-        assert_eq!(watermark.unspread(), 1);
-    }
-
-    #[test]
-    fn a_session_asks_for_what_may_be_missing_in_its_timeline() {
-        let watermark = Watermark::spreading();
-        let (anna, ben, carla) = (UserId::make(), UserId::make(), UserId::make());
-        for (seq, author) in [(1, anna), (2, ben), (3, anna), (4, carla), (5, ben)] {
-            watermark.entering(Seq(seq), author);
-            watermark.to_spread(Seq(seq), author);
-        }
-        // Arrived or not, they may be missing until they are in every timeline.
-        watermark.release(Seq(3));
-        let followed = [(anna, Seq(1)), (ben, Seq(0))];
-        assert_eq!(watermark.unspread_of(&followed), [Seq(2), Seq(3), Seq(5)]);
-        watermark.spread(Seq(2));
-        assert_eq!(watermark.unspread_of(&followed), [Seq(3), Seq(5)]);
-        assert!(watermark.unspread_of(&[(UserId::make(), Seq(0))]).is_empty());
-    }
-
-    #[test]
-    fn where_timelines_are_read_nothing_is_fanned_out() {
-        let watermark = moving(&[1]);
-        watermark.to_spread(Seq(1), UserId::make());
-        assert_eq!(watermark.unspread(), 0);
-        watermark.release(Seq(1));
-        assert_eq!(watermark.take_arrived(), [Seq(1)]);
-    }
-}
+mod tests;

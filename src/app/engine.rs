@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::storage::circuit::CircuitState;
 use crate::storage::{
-    Accounts, Backup, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep, scylla,
-    sqlite,
+    Accounts, Backup, EntryClock, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep,
+    scylla, sqlite,
 };
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Engine {
             Some(followers) => u64::from(followers.get()),
             None => u64::MAX,
         };
-        let options = scylla::Options { access, events, observer, wide_author_followers };
+        let nodes = scylla::Nodes::One;
+        let options = scylla::Options { access, events, observer, wide_author_followers, nodes };
         // Boxed: what the driver holds while it connects would be a part of every future around this one.
         let store = Box::pin(scylla::Store::open(options)).await?;
         let node = format!("{} ({})", config.node_name.as_str(), data_dir.id()?);
@@ -66,6 +67,14 @@ impl Engine {
 
     /// How it fans out, if it does.
     pub(super) fn fan_out(&self) -> Option<Arc<dyn FanOut>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Scylla(store, _) => Some(Arc::new(store.clone())),
+        }
+    }
+
+    /// Its clock, where several nodes may number its entries.
+    pub(super) fn clock(&self) -> Option<Arc<dyn EntryClock>> {
         match self {
             Self::Sqlite(_) => None,
             Self::Scylla(store, _) => Some(Arc::new(store.clone())),

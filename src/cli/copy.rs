@@ -254,7 +254,8 @@ fn keyspace_options(config: &Config, keyspace: Option<&str>) -> Result<scylla::O
     let wide_author_followers =
         config.wide_author_followers.get().map_or(u64::MAX, |most| u64::from(most.get()));
     let events = sends_events(config);
-    Ok(scylla::Options { access, events, observer: Arc::new(Unobserved), wide_author_followers })
+    let (observer, nodes) = (Arc::new(Unobserved), scylla::Nodes::One);
+    Ok(scylla::Options { access, events, observer, wide_author_followers, nodes })
 }
 
 /// Whether what a former run left unfinished is to be told as events.

@@ -68,6 +68,7 @@ impl Operator {
             events: false,
             observer: Arc::new(Unheard),
             wide_author_followers: u64::MAX,
+            nodes: scylla::Nodes::One,
         };
         // Boxed: all that the driver holds would be a part of this future.
         let store = Box::pin(scylla::Store::open(options)).await;

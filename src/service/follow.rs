@@ -5,9 +5,9 @@
 //! stored until they know after which entry it sees.
 
 use super::{Listing, NO_USER, PageRequest, ServiceError, to_the_end};
+use crate::actors::follows::FollowNews;
 use crate::actors::instant::{Instant, Instants};
-use crate::actors::relays::{RelayGone, Relays};
-use crate::actors::roster::Roster;
+use crate::actors::relays::RelayGone;
 use crate::actors::turns::Turns;
 use crate::model::id::{FollowId, UserId};
 use crate::model::social::Follow;
@@ -26,10 +26,8 @@ pub struct Follows(Arc<Parts>);
 pub struct Parts {
     /// Who follows whom.
     pub graph: Arc<dyn Graph>,
-    /// Who is connected.
-    pub roster: Arc<Roster>,
-    /// Who is told what authors do.
-    pub relays: Arc<Relays>,
+    /// The follower's connections, here and on other nodes.
+    pub news: Arc<FollowNews>,
     /// One change at a time for each follower.
     pub turns: Arc<Turns>,
     /// Pages that a change makes stale for its maker.
@@ -102,22 +100,14 @@ impl Follows {
 impl Parts {
     async fn follow(&self, follow: Follow) -> Result<Follow, ServiceError> {
         let _turn = self.turns.of(follow.follower).await;
-        let connections = self.roster.connections(follow.follower);
-        // Nobody to push to: the next session reads the follow from the store.
-        let expected = match connections.is_empty() {
-            true => None,
-            false => Some(self.relays.expect(follow.followee, connections).await?),
-        };
+        let expected = self.news.expect(follow.follower, follow.followee).await?;
         self.instants.pass(Instant::FollowExpected(follow.follower)).await;
         let most = self.followees;
         match self.graph.follow(follow, most).await? {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
                 self.cache.forget(follow.follower).await;
-                if let Some(expected) = expected {
-                    // A relay that is gone has every session begin anew, and those read the follow.
-                    let _ = expected.settle(since).await;
-                }
+                expected.settle(since).await;
                 Ok(follow)
             }
             Followed::Already => Err(ServiceError::Conflict {
@@ -136,8 +126,7 @@ impl Parts {
         let ended = self.graph.unfollow(follower, followee, Timestamp::now()).await?;
         ended.ok_or(ServiceError::NotFound("the user is not followed"))?;
         self.cache.forget(follower).await;
-        // As for a follow: who begins anew reads the store.
-        let _ = self.relays.unfollow(followee, self.roster.connections(follower)).await;
+        self.news.unfollow(follower, followee).await;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! and order are its author's business ([`crate::actors::author`]).
 
 use super::{Listing, PageRequest, ServiceError, to_the_end};
-use crate::actors::authors::Authors;
+use crate::actors::homes::Homes;
 use crate::actors::turns::Turns;
 use crate::model::id::{PostId, UserId};
 use crate::model::post::{Content, Post, PostView};
@@ -17,7 +17,7 @@ pub struct Publish(Arc<Parts>);
 
 struct Parts {
     posts: Arc<dyn Posts>,
-    authors: Arc<Authors>,
+    homes: Arc<Homes>,
     limits: Arc<dyn Limits>,
     cache: Arc<dyn TimelineCache>,
     /// A repeat of a key waits for the first.
@@ -29,11 +29,11 @@ impl Publish {
     #[must_use]
     pub fn new(
         posts: Arc<dyn Posts>,
-        authors: Arc<Authors>,
+        homes: Arc<Homes>,
         limits: Arc<dyn Limits>,
         cache: Arc<dyn TimelineCache>,
     ) -> Self {
-        Self(Arc::new(Parts { posts, authors, limits, cache, keys: Turns::default() }))
+        Self(Arc::new(Parts { posts, homes, limits, cache, keys: Turns::default() }))
     }
 
     /// Posts. With a `key` that was used within 24 hours for the same `body` (by its SHA-256), answers
@@ -65,7 +65,7 @@ impl Publish {
     /// # Errors
     /// `Forbidden` for another's, `NotFound`, `Unavailable`.
     pub async fn delete(&self, caller: &Caller, id: PostId) -> Result<(), ServiceError> {
-        match self.0.authors.delete(caller.user, id).await? {
+        match self.0.homes.delete(caller.user, id).await? {
             Deletion::Done(_) => {
                 self.0.cache.forget(caller.user).await;
                 Ok(())
@@ -137,7 +137,7 @@ impl Parts {
         let taken = self.limits.take(Counted::Post(user)).await?;
         taken.map_err(|retry_after| ServiceError::Limited { retry_after, what: "posts" })?;
         let body = key.as_ref().map(|key| key.body);
-        match self.authors.publish(user, content, key).await? {
+        match self.homes.publish(user, content, key).await? {
             Appended::Stored(entry) => {
                 self.cache.forget(user).await;
                 match entry.change {

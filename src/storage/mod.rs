@@ -472,6 +472,8 @@ pub trait EntryClock: Send + Sync {
     fn earlier(&self, seq: Seq, by: Duration) -> Seq;
     /// The least number of a time.
     fn at(&self, time: Timestamp) -> Seq;
+    /// The time from one to a later one.
+    fn between(&self, earlier: Seq, later: Seq) -> Duration;
 }
 
 /// What remains to be done for changes that are durable, and what was given up. Each belongs to a [`Shard`], and each
@@ -487,9 +489,10 @@ pub trait Jobs: Send + Sync {
     /// now; they are kept for an hour. For a node that cannot hear their home. [`StorageError::Refused`] where the
     /// store has one home for all.
     fn told_since(&self, shards: Vec<Shard>, after: Seq) -> Pending<Vec<Entry>>;
-    /// Finishes what nodes began in the shards of this home more than a minute ago and did not finish; answers how
-    /// many things those were.
-    fn tend(&self) -> Pending<u64>;
+    /// Finishes what nodes began in the shards of this home more than a minute ago and did not finish; answers the
+    /// deliveries that are on their way by that, in no order. To be called every few seconds: it looks every ten, and
+    /// again at once where it found something.
+    fn tend(&self) -> Pending<Vec<(Seq, UserId)>>;
     /// Those deliveries are done.
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()>;
     /// Events that are due at `now`, oldest first.

@@ -47,5 +47,9 @@ metrics! {
     HTTP_REQUEST_SECONDS: Seconds = "http_request_seconds", "Time from a request's head to its answer's, by route.";
     DEAD_LETTERS: Gauge = "dead_letters", "Events that were given up and wait for an operator.";
     EVENTS_SENT: Counter = "events_sent_total", "Tries to send an event, by outcome (accepted, failed, buried).";
+    LINK_FRAMES: Counter = "link_frames_total", "Entries sent to other nodes: one for each node that is interested.";
+    CLUSTER_VIEW: Gauge = "cluster_view", "Number of the view that this node goes by; 0 while it has none.";
+    CLUSTER_HOMES: Gauge = "cluster_homes", "Shards that this node is home to and has begun, of 256.";
+    MARK_LAG_SECONDS: Gauge = "mark_lag_seconds", "How far the cursors that are handed out are behind now.";
     CIRCUIT_OPEN: Gauge = "circuit_open", "1 while a dependency is not asked because it failed, by dependency.";
 }

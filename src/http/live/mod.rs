@@ -81,8 +81,8 @@ pub(super) async fn upgrade(
     charge(&edge, caller.as_ref().ok().map(|caller| caller.user), address).await?;
     let caller = caller?;
     let cursor = handshake.cursor().map_err(|error| Problem::field("cursor", error.to_string()))?;
-    if edge.live.node.is_draining() {
-        return Err(Problem::new(Code::NotReady).because("the node is leaving"));
+    if !edge.live.node.is_open() {
+        return Err(Problem::new(Code::NotReady).because("the node takes no connections now"));
     }
     let slot = parts.extensions.remove::<Slot>();
     Ok(handshake.accept(&edge.live, caller, cursor, slot))
@@ -140,7 +140,7 @@ impl Handshake {
     /// Upgrades for a caller whose token was checked: answers 101, and the connection lives on.
     fn accept(self, live: &Live, caller: Caller, cursor: Option<Cursor>, slot: Option<Slot>) -> Response {
         // From here on the client counts as connected, so before it can know.
-        let start = live.node.watermark.start();
+        let start = live.node.beginning();
         let (world, bounds) = (live.world.clone(), live.bounds);
         let upgrade = self.upgrade;
         tokio::spawn(async move {

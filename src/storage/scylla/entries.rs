@@ -94,18 +94,14 @@ impl Inner {
     /// Entries by number, from their jobs, without posts that are deleted now.
     pub(super) async fn entries(&self, seqs: Vec<Seq>) -> Result<Vec<Entry>, StorageError> {
         self.in_flight.wait_for(&seqs).await?;
-        let found: Vec<Option<Entry>> = iter(seqs)
-            .map(|seq| async move {
-                let place = (stamp::shard(seq), stamp::minute(seq), column(seq));
-                let row: Option<(Option<String>,)> = self.cql.first(&self.entries.job, place).await?;
-                let body = row.and_then(|(body,)| body);
-                body.map(|body| Job::from_text(&body))
-                    .transpose()
-                    .map(|job| job.and_then(|job| job.entry(seq)))
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+        let found: Vec<Option<Entry>> =
+            iter(seqs)
+                .map(|seq| async move {
+                    Ok::<_, StorageError>(self.job(seq).await?.and_then(|job| job.entry(seq)))
+                })
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
         let mut entries: Vec<Entry> = found.into_iter().flatten().collect();
         let posts = entries.iter().filter_map(|entry| match &entry.change {
             EntryChange::Posted { post, .. } => Some(post.id),
@@ -118,6 +114,13 @@ impl Inner {
         });
         entries.sort_unstable_by_key(|entry| entry.seq);
         Ok(entries)
+    }
+
+    /// A job by its stamp.
+    pub(super) async fn job(&self, seq: Seq) -> Result<Option<Job>, StorageError> {
+        let place = (stamp::shard(seq), stamp::minute(seq), column(seq));
+        let row: Option<(Option<String>,)> = self.cql.first(&self.entries.job, place).await?;
+        row.and_then(|(body,)| body).map(|body| Job::from_text(&body)).transpose()
     }
 
     /// Those of `posts` that are deleted.
@@ -145,6 +148,7 @@ impl Job {
             created_at: post.created_at.millis(),
             version,
             key: post.key.as_ref().map(|key| (key.key.clone(), key.body)),
+            request: post.attempt.map(|attempt| attempt.request),
         }
     }
 

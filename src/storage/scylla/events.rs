@@ -1,7 +1,8 @@
 //! Events that are to be sent, and those that were given up; `impl Jobs`.
 //!
-//! Which events wait is known in this process: read at the start (`recovery`), added when one is queued.
-//! Their texts are read when they are due.
+//! Which events wait is known in this process: of the shards that it is home of all, read when a shard comes and
+//! when another node has left some (`home`); of others those that it queued itself, for a minute. Their texts are
+//! read when they are due.
 
 use super::cql::{Cql, statements};
 use super::jobs::Queue;
@@ -14,7 +15,6 @@ use crate::model::timestamp::Timestamp;
 use crate::storage::{Backlog, DeadLetter, Entry, EventJob, Jobs, Listed, Page, Pending, StorageError};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -285,28 +285,22 @@ impl Inner {
 
 impl Jobs for Store {
     fn take_over(&self, shards: Vec<Shard>) -> Pending<Vec<(Seq, UserId)>> {
+        self.change(move |inner| async move { inner.take_over(&shards).await })
+    }
+
+    fn let_go(&self, shards: Vec<Shard>) -> Pending<()> {
         self.change(move |inner| async move {
-            inner.recover().await?;
-            let open = inner.jobs.open();
-            let is_ours = |author: &UserId| shards.contains(&Shard::of(*author));
-            Ok(open
-                .iter()
-                .filter(|(_, author)| is_ours(author))
-                .map(|(seq, author)| (*seq, *author))
-                .collect())
+            inner.let_go(&shards).await;
+            Ok(())
         })
     }
 
-    fn let_go(&self, _: Vec<Shard>) -> Pending<()> {
-        Box::pin(ready(Ok(())))
+    fn told_since(&self, shards: Vec<Shard>, after: Seq) -> Pending<Vec<Entry>> {
+        self.read(move |inner| async move { inner.told_since(&shards, after).await })
     }
 
-    fn told_since(&self, _: Vec<Shard>, _: Seq) -> Pending<Vec<Entry>> {
-        Box::pin(ready(Err(StorageError::Refused("not there yet".to_owned()))))
-    }
-
-    fn tend(&self) -> Pending<u64> {
-        Box::pin(ready(Ok(0)))
+    fn tend(&self) -> Pending<Vec<(Seq, UserId)>> {
+        self.change(|inner| async move { inner.tend().await })
     }
 
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()> {

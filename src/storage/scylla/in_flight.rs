@@ -25,23 +25,32 @@ impl InFlight {
         self.left.notify_waiters();
     }
 
+    /// Whether it is under way.
+    pub(super) fn has(&self, seq: Seq) -> bool {
+        self.lock().contains(&seq)
+    }
+
     /// Waits until none of them is under way.
     pub(super) async fn wait_for(&self, seqs: &[Seq]) -> Result<(), StorageError> {
+        if self.wait_until_none(|seq| seqs.contains(&seq)).await {
+            return Ok(());
+        }
+        Err(StorageError::Unavailable("entries are still being written".to_owned()))
+    }
+
+    /// Waits until none of such is under way, but no longer than a write may take; answers whether that is so.
+    pub(super) async fn wait_until_none(&self, is_such: impl Fn(Seq) -> bool) -> bool {
         let gone = async {
             loop {
                 let left = self.left.notified();
-                let is_clear = {
-                    let under_way = self.lock();
-                    !seqs.iter().any(|seq| under_way.contains(seq))
-                };
+                let is_clear = !self.lock().iter().any(|seq| is_such(*seq));
                 if is_clear {
                     return;
                 }
                 left.await;
             }
         };
-        let waited = tokio::time::timeout(WRITE_DEADLINE, gone).await;
-        waited.map_err(|_| StorageError::Unavailable("entries are still being written".to_owned()))
+        tokio::time::timeout(WRITE_DEADLINE, gone).await.is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Seq>> {

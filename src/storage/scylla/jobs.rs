@@ -10,12 +10,14 @@ use super::stamp::{self, column};
 use crate::model::cursor::Seq;
 use crate::model::event::Change;
 use crate::model::id::{FollowId, LikeId, PostId, UserId};
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{StorageError, TokenHash};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// What is to be done, as it stands in the row. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub(super) enum Job {
         created_at: i64,
         version: i64,
         key: Option<(String, TokenHash)>,
+        /// By which of several tries of the same it was made, where there may be several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<Uuid>,
     },
     /// A deletion: the author's entry number `version`.
     Delete { post: PostId, post_seq: i64, author: UserId, deleted_at: i64, version: i64 },
@@ -87,6 +92,8 @@ type JobRow = (i32, i32, i64, String, i64);
 const GATHER: Duration = Duration::from_millis(250);
 /// A pause after marking failed.
 const PAUSE: Duration = Duration::from_secs(2);
+/// A job that takes this process longer hangs, or was left by a fault.
+const STUCK: Duration = Duration::from_secs(600);
 /// Jobs marked in one request.
 const MARKED_AT_ONCE: usize = 100;
 
@@ -98,8 +105,8 @@ pub(super) struct Jobs {
     finished: Mutex<Finished>,
     /// Entries whose delivery is not done.
     open: Mutex<BTreeMap<Seq, UserId>>,
-    /// Partitions that may have rows.
-    live: Mutex<BTreeSet<(Queue, i32, i32)>>,
+    /// Jobs other than entries that this process is doing.
+    own: Mutex<BTreeSet<Seq>>,
 }
 
 /// Jobs that are done and not marked so yet.
@@ -117,13 +124,8 @@ impl Jobs {
             marked: Mutex::default(),
             finished: Mutex::default(),
             open: Mutex::default(),
-            live: Mutex::default(),
+            own: Mutex::default(),
         })
-    }
-
-    /// Entries that are on their way.
-    pub(super) fn opened(&self, entries: impl IntoIterator<Item = (Seq, UserId)>) {
-        self.open().extend(entries);
     }
 
     /// Entries whose delivery is not done, with their authors.
@@ -131,9 +133,25 @@ impl Jobs {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Partitions, by queue, shard and minute, that may have rows.
-    pub(super) fn live(&self) -> MutexGuard<'_, BTreeSet<(Queue, i32, i32)>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether this process is at a job that is not an entry.
+    pub(super) fn is_own(&self, seq: Seq) -> bool {
+        self.own().contains(&seq)
+    }
+
+    /// What has been under way for so long is done by whoever finds it, too.
+    pub(super) fn forget_stuck(&self) {
+        let oldest = stamp::at(Timestamp::now().before(STUCK));
+        let mut own = self.own();
+        *own = own.split_off(&oldest);
+    }
+
+    fn disown(&self, seqs: &[Seq]) {
+        let mut own = self.own();
+        seqs.iter().for_each(|seq| _ = own.remove(seq));
+    }
+
+    fn own(&self) -> MutexGuard<'_, BTreeSet<Seq>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finished(&self) -> MutexGuard<'_, Finished> {
@@ -157,6 +175,7 @@ impl Inner {
 
     /// Writes a job's row; again with a greater `revision` where it must say something else.
     pub(super) async fn write_job(&self, seq: Seq, job: &Job, revision: i64) -> Result<(), StorageError> {
+        self.jobs.own().insert(seq);
         // Before the row: a row in a minute that nobody looks at is lost.
         self.mark_minute(Queue::Jobs, seq).await?;
         let (shard, minute) = (stamp::shard(seq), stamp::minute(seq));
@@ -188,9 +207,15 @@ impl Inner {
             return Ok(());
         }
         self.cql.write(&self.jobs.statements.mark_minute, (queue.name(), shard, minute)).await?;
-        self.jobs.live().insert((queue, shard, minute));
         marked().insert((queue, shard), minute);
         Ok(())
+    }
+
+    /// Entries are on their way, as long as this node is the one to see to that.
+    pub(super) fn open_entries(&self, entries: impl IntoIterator<Item = (Seq, UserId)>) {
+        let ours = entries.into_iter().filter(|(_, author)| !self.home.is_gone(Shard::of(*author)));
+        let ours: Vec<_> = ours.collect();
+        self.jobs.open().extend(ours);
     }
 
     /// A job is done: soon it is marked so.
@@ -224,6 +249,7 @@ impl Inner {
                 self.jobs.finished().seqs.extend(seqs);
                 tokio::time::sleep(PAUSE).await;
             } else {
+                self.jobs.disown(&seqs);
                 tokio::time::sleep(GATHER).await;
             }
         }
@@ -260,6 +286,11 @@ impl Inner {
 }
 
 impl Job {
+    /// Whether it is of a post or a deletion.
+    pub(super) const fn is_entry(&self) -> bool {
+        matches!(self, Self::Post { .. } | Self::Delete { .. })
+    }
+
     fn to_text(&self) -> Result<String, StorageError> {
         serde_json::to_string(self).map_err(|error| StorageError::Refused(error.to_string()))
     }

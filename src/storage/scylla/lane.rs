@@ -16,6 +16,7 @@ use crate::model::post::{Content, Post};
 use crate::model::timestamp::Timestamp;
 use crate::storage::{Appended, Deletion, KeyUse, NewPost, Pending, StorageError};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -51,6 +52,8 @@ pub(super) struct Lanes {
 
 struct Lane {
     queue: Mutex<Queue>,
+    /// What is known of the author's row may no longer be so.
+    is_stale: AtomicBool,
     /// What the author's row says, as far as it is known; only the one who runs the lane has it.
     author: tokio::sync::Mutex<Option<Author>>,
 }
@@ -100,6 +103,22 @@ impl Lanes {
         });
     }
 
+    /// What is known of such authors is read anew before it is next used.
+    pub(super) fn reread(&self, is_such: impl Fn(UserId) -> bool) {
+        let lanes = self.lock();
+        let such = lanes.iter().filter(|(author, _)| is_such(**author));
+        such.for_each(|(_, lane)| lane.is_stale.store(true, Ordering::Relaxed));
+    }
+
+    /// Lets go what waits for such authors and was not begun: it is not done.
+    pub(super) fn empty(&self, is_such: impl Fn(UserId) -> bool) {
+        let lanes = self.lock();
+        for (_, lane) in lanes.iter().filter(|(author, _)| is_such(**author)) {
+            let waiting = std::mem::take(&mut lane.queue().waiting);
+            waiting.into_iter().for_each(|(call, _)| call.refuse());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,8 +145,7 @@ impl Lane {
                 let mut group = vec![(post, answer)];
                 while let Some((Call::Append(next, _), _)) = queue.waiting.front()
                     && group.len() < GROUP
-                    // A key used twice is answered by what its first use made.
-                    && !group.iter().any(|(post, _)| next.key.is_some() && post.key == next.key)
+                    && !group.iter().any(|(post, _)| next.repeats(post))
                 {
                     if let Some((Call::Append(post, answer), place)) = queue.waiting.pop_front() {
                         group.push((post, answer));
@@ -138,6 +156,18 @@ impl Lane {
             }
         };
         Some((group, places))
+    }
+}
+
+impl Call {
+    /// It is not done: somebody else is to be asked.
+    fn refuse(self) {
+        let error = || StorageError::Unavailable("this author has another home now".to_owned());
+        match self {
+            Self::Append(_, mut answer) => answer.give(Err(error())),
+            Self::Delete(_, _, mut answer) => answer.give(Err(error())),
+            Self::Newest(mut answer) => answer.give(Err(error())),
+        }
     }
 }
 
@@ -182,6 +212,7 @@ impl Inner {
                         is_running: false,
                         used: Instant::now(),
                     }),
+                    is_stale: AtomicBool::new(false),
                     author: tokio::sync::Mutex::new(None),
                 })
             });
@@ -205,6 +236,9 @@ impl Inner {
     async fn run(self: Arc<Self>, id: UserId, lane: Arc<Lane>) {
         let mut author = lane.author.lock().await;
         while let Some((group, _places)) = lane.next() {
+            if lane.is_stale.swap(false, Ordering::Relaxed) {
+                *author = None;
+            }
             match group {
                 Group::Newest(mut answer) => {
                     answer.give(self.known(id, &mut author).await.map(|author| author.newest.map(PostId)));
@@ -269,6 +303,9 @@ impl Inner {
                     Some(key) => self.key_use(id, &key.key).await?.filter(|used| is_kept(used, post)),
                     None => None,
                 });
+                if let Some(used @ None) = used.last_mut() {
+                    *used = self.stored_before(&known, post).await?;
+                }
             }
             Ok::<_, StorageError>((known, name, used))
         };
@@ -410,7 +447,7 @@ impl Inner {
             fail(&error);
             tokio::time::sleep(PAUSE).await;
         }
-        self.jobs.opened(jobs.iter().map(|(seq, _)| (*seq, id)));
+        self.open_entries(jobs.iter().map(|(seq, _)| (*seq, id)));
         jobs.iter().for_each(|(seq, _)| self.in_flight.leave(*seq));
         true
     }
@@ -468,6 +505,15 @@ impl Author {
         self.version = Some(self.version.unwrap_or(0) + 1);
         self.recent.insert(0, column(seq));
         self.recent.truncate(RECENT);
+    }
+}
+
+impl NewPost {
+    /// Whether it may be the same as another: then it is answered by what that one made.
+    fn repeats(&self, other: &Self) -> bool {
+        let request = |post: &Self| post.attempt.map(|attempt| attempt.request);
+        (self.key.is_some() && self.key == other.key)
+            || (request(self).is_some() && request(self) == request(other))
     }
 }
 

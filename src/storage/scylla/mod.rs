@@ -19,6 +19,7 @@ mod events;
 mod fan_out;
 mod followers;
 mod following;
+mod home;
 mod in_flight;
 mod jobs;
 mod lane;
@@ -27,16 +28,20 @@ mod logins;
 mod missed;
 mod moving;
 mod names;
+mod numbers;
 mod outside;
 mod posts;
 mod readers;
 mod recovery;
+mod repeats;
 mod replication;
 mod schema;
 mod shown;
 mod sources;
 mod stamp;
+mod sweep;
 mod timelines;
+mod told;
 mod totals;
 mod tries;
 mod turns;
@@ -73,6 +78,17 @@ pub struct Options {
     pub observer: Arc<dyn EntryObserver>,
     /// An author with more followers is wide: its entries are read, not fanned out.
     pub wide_author_followers: u64,
+    /// How many nodes use the keyspace at a time.
+    pub nodes: Nodes,
+}
+
+/// How many nodes use a keyspace at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// One: whatever is found half-way was left by a former run, and is finished at once.
+    One,
+    /// Several: what is found half-way may be under way elsewhere, for a minute. Clocks differ.
+    Many,
 }
 
 /// An open store. Clones are the same store.
@@ -82,6 +98,7 @@ pub struct Store(Arc<Inner>);
 /// What all parts of the store share.
 struct Inner {
     cql: Cql,
+    nodes: Nodes,
     name: StoreName,
     clock: Clock,
     observer: Arc<dyn EntryObserver>,
@@ -89,6 +106,7 @@ struct Inner {
     wide_author_followers: u64,
     calls: Arc<Semaphore>,
     jobs: jobs::Jobs,
+    home: home::Home,
     lanes: lane::Lanes,
     in_flight: in_flight::InFlight,
     entries: entries::Statements,
@@ -110,7 +128,9 @@ struct Inner {
     outside: outside::Statements,
     logins: logins::Statements,
     events: events::Events,
-    recovery: recovery::Recovery,
+    recovery: recovery::Statements,
+    told: told::Statements,
+    sweeping: sweep::Statements,
     upkeep: upkeep::Statements,
 }
 
@@ -131,15 +151,20 @@ impl Store {
 
     /// Opens the store, whole or not.
     async fn open_any(options: Options) -> Result<Self, OpenError> {
-        let Options { access, events, observer, wide_author_followers } = options;
+        let Options { access, events, observer, wide_author_followers, nodes } = options;
         let cql = Cql::new(access.open().await?, &access.keyspace);
         let opened = async {
             let name = schema::store_name(&cql).await?;
+            let number = match nodes {
+                Nodes::One => None,
+                Nodes::Many => Some(numbers::Number::take(&cql).await?),
+            };
             let reading = tokio::try_join!(
                 fan_out::Statements::prepare(&cql),
                 sources::Statements::prepare(&cql),
                 timelines::Statements::prepare(&cql),
                 missed::Statements::prepare(&cql),
+                told::Statements::prepare(&cql),
                 shown::Statements::prepare(&cql),
                 wide::Wide::prepare(&cql),
                 totals::Statements::prepare(&cql),
@@ -160,24 +185,32 @@ impl Store {
                 following::Following::prepare(&cql),
                 likes::Likes::prepare(&cql),
                 events::Events::prepare(&cql),
-                recovery::Recovery::prepare(&cql),
+            )?;
+            let kept = tokio::try_join!(
+                home::Home::prepare(&cql),
+                recovery::Statements::prepare(&cql),
+                sweep::Statements::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
             )?;
-            Ok::<_, StorageError>((name, reading, people, parts))
+            Ok::<_, StorageError>((name, number, reading, people, parts, kept))
         };
-        let (name, reading, people, parts) = opened.await.map_err(|error| access.unusable(&error))?;
-        let (jobs, lanes, entries, backfills, followers, following, likes, queued, recovery, upkeep) = parts;
+        let (name, number, reading, people, parts, kept) =
+            opened.await.map_err(|error| access.unusable(&error))?;
+        let (jobs, lanes, entries, backfills, followers, following, likes, queued) = parts;
+        let (home, recovery, sweeping, upkeep) = kept;
         let (accounts, users, names, outside, logins) = people;
-        let (fan_outs, sources, reading, missed, shown, wide, totals) = reading;
-        Ok(Self(Arc::new(Inner {
+        let (fan_outs, sources, reading, missed, told, shown, wide, totals) = reading;
+        let store = Self(Arc::new(Inner {
             cql,
+            nodes,
             name,
-            clock: Clock::default(),
+            clock: Clock::of(number.as_ref().map_or(0, numbers::Number::value)),
             observer,
             sends_events: events,
             wide_author_followers,
             calls: Arc::new(Semaphore::new(CALLS)),
             jobs,
+            home,
             lanes,
             in_flight: in_flight::InFlight::default(),
             entries,
@@ -190,6 +223,7 @@ impl Store {
             reading,
             readers: readers::Readers::new(),
             missed,
+            told,
             shown,
             wide,
             totals,
@@ -200,8 +234,13 @@ impl Store {
             logins,
             events: queued,
             recovery,
+            sweeping,
             upkeep,
-        })))
+        }));
+        if let Some(number) = number {
+            tokio::spawn(number.keep(Arc::downgrade(&store.0)));
+        }
+        Ok(store)
     }
 
     /// What its circuit does.

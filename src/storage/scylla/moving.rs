@@ -13,6 +13,7 @@ mod settle;
 use super::cql::statements;
 use super::stamp;
 use super::{Inner, OpenError, Options, Store};
+use crate::model::shard::Shard;
 use crate::storage::StorageError;
 use crate::storage::moving::Progress;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Mover {
     /// # Errors
     /// Where the cluster does not answer.
     pub async fn source(store: Store) -> Result<Self, StorageError> {
-        store.0.recover().await?;
+        store.0.take_over(&Shard::all().collect::<Vec<_>>()).await?;
         Self::target(store).await
     }
 

@@ -1,82 +1,45 @@
-//! What a former run left: read at the start, finished or void before anything new begins; and the removal of
-//! what is done.
+//! What was left half-way: by a former run, by the former home of a shard, by a node that died. Finished or void.
 //!
 //! An entry whose place was given is shown, and is on its way again. One whose place was not given never gets it:
-//! its author's version is passed over by a lightweight transaction, so that one still under way cannot.
+//! its author's version is passed over by a lightweight transaction, so that one still under way cannot. What is not
+//! an entry anybody may be at: it is finished at once where there is one node alone, else once it is a minute old; and
+//! then again one that is still under way elsewhere is kept from going on (each kind's own file says how).
 
 use super::Inner;
-use super::cql::{Cql, Decision, statements};
-use super::jobs::{Job, Queue};
+use super::cql::{Decision, statements};
+use super::home::Left;
+use super::jobs::Job;
 use super::lane::{Author, RECENT};
-use super::stamp::{self, column, from_column};
+use super::stamp::column;
+use super::told::AT_ONCE;
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
-use crate::model::shard::Shard;
-use crate::model::timestamp::Timestamp;
 use crate::storage::StorageError;
-use crate::storage::scylla::events::Waiting;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use uuid::Uuid;
-
-/// Shards, or jobs, that are looked at at once.
-const AT_ONCE: usize = 32;
-/// Done jobs stay readable for so long.
-const KEPT_MINUTES: i32 = 61;
 
 statements! {
-    /// What recovery and removal send.
+    /// What recovery sends.
     Statements {
-        cursor: Read, "SELECT minute FROM job_cursors WHERE kind = ? AND shard = ?";
-        minutes: Read, "SELECT minute FROM minutes WHERE kind = ? AND shard = ? AND minute > ?";
-        jobs: Read, "SELECT seq, body, done FROM jobs WHERE shard = ? AND minute = ?";
-        unfinished: Read, "SELECT seq, done FROM jobs WHERE shard = ? AND minute = ?";
-        events: Read, "SELECT id, attempts, due_at FROM events WHERE shard = ? AND minute = ?";
-        shown: Read, "SELECT id FROM posts WHERE id = ?";
-        deletion: Read, "SELECT seq FROM deletions_by_author WHERE author = ? AND day = ? AND seq = ?";
-        clear: Write, "DELETE FROM jobs WHERE shard = ? AND minute = ?";
-        clear_events: Write, "DELETE FROM events WHERE shard = ? AND minute = ?";
-        unmark: Write, "DELETE FROM minutes WHERE kind = ? AND shard = ? AND minute = ?";
-        pass: Write, "INSERT INTO job_cursors (kind, shard, minute) VALUES (?, ?, ?)";
-    }
-}
-
-/// What is left to be recovered.
-pub(super) struct Recovery {
-    statements: Statements,
-    is_done: tokio::sync::Mutex<bool>,
-}
-
-impl Recovery {
-    pub(super) async fn prepare(cql: &Cql) -> Result<Self, StorageError> {
-        Ok(Self { statements: Statements::prepare(cql).await?, is_done: tokio::sync::Mutex::default() })
+        shown: Read, "SELECT seq FROM posts WHERE id = ?";
     }
 }
 
 impl Inner {
-    /// Finishes what a former run left, once.
-    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), StorageError> {
-        let mut is_done = self.recovery.is_done.lock().await;
-        if *is_done {
-            return Ok(());
-        }
-        let left: Vec<Vec<(Seq, Job)>> = iter(0..Shard::COUNT as i32)
-            .map(|shard| {
-                let inner = self.clone();
-                async move { inner.left_of(shard).await }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+    /// Decides what was left in shards whose home this node becomes: entries at once. What else may be under way
+    /// elsewhere is left for later.
+    pub(super) async fn recover(self: &Arc<Self>, left: &[Left]) -> Result<(), StorageError> {
         let (mut authors, mut others) = (BTreeMap::<UserId, Vec<(Seq, Job)>>::new(), Vec::new());
-        for (seq, job) in left.into_iter().flatten() {
-            self.clock.advance(seq);
-            match &job {
-                Job::Post { author, .. } | Job::Delete { author, .. } => {
-                    authors.entry(*author).or_default().push((seq, job));
+        for (seq, job) in left.iter().flat_map(|left| &left.jobs) {
+            match job {
+                Job::Post { author, .. } | Job::Delete { author, .. } if !self.is_on_its_way(*seq) => {
+                    authors.entry(*author).or_default().push((*seq, job.clone()));
                 }
-                _ => others.push((seq, job)),
+                job if !job.is_entry() && !self.has_others() && !self.jobs.is_own(*seq) => {
+                    others.push((*seq, job.clone()));
+                }
+                _ => {}
             }
         }
         if !authors.is_empty() || !others.is_empty() {
@@ -90,69 +53,70 @@ impl Inner {
             let inner = self.clone();
             async move { inner.redo_entries(author, jobs).await }
         });
-        entries.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        entries.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
         let others = iter(others).map(|(seq, job)| {
             let inner = self.clone();
             async move { inner.redo(seq, job).await }
         });
         others.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
-        *is_done = true;
         Ok(())
     }
 
-    /// A shard's jobs that are not done; its events are known from now on.
-    async fn left_of(&self, shard: i32) -> Result<Vec<(Seq, Job)>, StorageError> {
-        let statements = &self.recovery.statements;
-        for minute in self.minutes_of(Queue::Events, shard).await? {
-            let events: Vec<(i64, Option<i32>, Option<i64>)> =
-                self.cql.rows(&statements.events, (shard, minute)).await?;
-            for (id, attempts, due_at) in events {
-                // What is left of a row that is not there.
-                let (Some(attempts), Some(due_at)) = (attempts, due_at) else { continue };
-                let due_at = Timestamp::from_millis(due_at);
-                self.events.waiting().insert(from_column(id), Waiting::new(attempts, due_at));
+    /// Finishes these jobs, which nobody seems to be at, as far as the cluster answers; answers the entries that are on
+    /// their way by that. What is not finished is found again.
+    pub(super) async fn finish_left(self: &Arc<Self>, left: Vec<(Seq, Job)>) -> Vec<(Seq, UserId)> {
+        let (mut authors, mut others) = (BTreeMap::<UserId, Vec<(Seq, Job)>>::new(), Vec::new());
+        for (seq, job) in left {
+            match &job {
+                Job::Post { author, .. } | Job::Delete { author, .. } => {
+                    authors.entry(*author).or_default().push((seq, job));
+                }
+                _ => others.push((seq, job)),
             }
         }
-        let mut left = Vec::new();
-        for minute in self.minutes_of(Queue::Jobs, shard).await? {
-            let jobs: Vec<(i64, Option<String>, Option<bool>)> =
-                self.cql.rows(&statements.jobs, (shard, minute)).await?;
-            for (seq, body, done) in jobs {
-                if let (Some(body), None | Some(false)) = (body, done) {
-                    left.push((from_column(seq), Job::from_text(&body)?));
+        let entries = iter(authors).map(|(author, jobs)| {
+            let inner = self.clone();
+            async move {
+                let opened = inner.redo_entries(author, jobs).await.unwrap_or_else(|error| {
+                    tracing::warn!(%author, %error, "entries of {author} are left half-way: {error}");
+                    Vec::new()
+                });
+                // It may have been passed over.
+                inner.lanes.reread(|id| id == author);
+                opened
+            }
+        });
+        let opened: Vec<Vec<(Seq, UserId)>> = entries.buffer_unordered(AT_ONCE).collect().await;
+        let others = iter(others).map(|(seq, job)| {
+            let inner = self.clone();
+            async move {
+                if let Err(error) = inner.redo(seq, job).await {
+                    tracing::warn!(%error, "a change is left half-way: {error}");
                 }
             }
-        }
-        Ok(left)
+        });
+        others.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        opened.into_iter().flatten().collect()
     }
 
-    /// The minutes of a shard that may have rows.
-    async fn minutes_of(&self, queue: Queue, shard: i32) -> Result<Vec<i32>, StorageError> {
-        let statements = &self.recovery.statements;
-        let passed: Option<(i32,)> = self.cql.first(&statements.cursor, (queue.name(), shard)).await?;
-        let passed = passed.map_or(i32::MIN, |(minute,)| minute);
-        let minutes: Vec<(i32,)> = self.cql.rows(&statements.minutes, (queue.name(), shard, passed)).await?;
-        let minutes: Vec<i32> = minutes.into_iter().map(|(minute,)| minute).collect();
-        self.jobs.live().extend(minutes.iter().map(|minute| (queue, shard, *minute)));
-        Ok(minutes)
-    }
-
-    /// An author's entries, in their order: shown and on their way, or void.
+    /// An author's entries, in their order: shown and on their way, or void. Answers the former.
     async fn redo_entries(
         self: &Arc<Self>,
         author: UserId,
         mut jobs: Vec<(Seq, Job)>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Vec<(Seq, UserId)>, StorageError> {
         jobs.sort_unstable_by_key(|(seq, _)| *seq);
+        let mut opened = Vec::new();
         for (seq, job) in jobs {
             if self.has_place(author, seq, &job).await? {
                 self.show_entries(&[(seq, job)]).await?;
-                self.jobs.opened([(seq, author)]);
+                self.open_entries([(seq, author)]);
+                opened.push((seq, author));
             } else {
                 self.end_job(seq);
             }
         }
-        Ok(())
+        Ok(opened)
     }
 
     /// Whether an entry was given its place; if not, it never will be.
@@ -178,19 +142,14 @@ impl Inner {
     }
 
     /// An entry so old that its author's row no longer remembers it: it was shown before the next took its place.
-    async fn is_shown(&self, seq: Seq, job: &Job) -> Result<bool, StorageError> {
-        let statements = &self.recovery.statements;
+    pub(super) async fn is_shown(&self, seq: Seq, job: &Job) -> Result<bool, StorageError> {
         match job {
             Job::Post { id, .. } => {
-                let row: Option<(Uuid,)> = self.cql.first(&statements.shown, (id.0,)).await?;
-                Ok(row.is_some())
+                let row: Option<(Option<i64>,)> = self.cql.first(&self.recovery.shown, (id.0,)).await?;
+                // The same id may have been tried again, under another number.
+                Ok(row == Some((Some(column(seq)),)))
             }
-            Job::Delete { author, .. } => {
-                let values = (author.0, stamp::day(seq), column(seq));
-                let row: Option<(i64,)> = self.cql.first(&statements.deletion, values).await?;
-                Ok(row.is_some())
-            }
-            _ => Ok(false),
+            job => self.is_deletion_shown(seq, job).await,
         }
     }
 
@@ -205,58 +164,5 @@ impl Inner {
         }
         self.end_job(seq);
         Ok(())
-    }
-
-    /// Removes jobs that have been done for an hour, and remembers up to which minute nothing is left.
-    pub(super) async fn clear_done(&self, now: Timestamp) -> Result<u64, StorageError> {
-        let minute_now = i32::try_from(now.millis() / 60_000).unwrap_or(0);
-        let old: Vec<(Queue, i32, i32)> = {
-            let live = self.jobs.live();
-            live.iter().filter(|(_, _, minute)| *minute < minute_now - KEPT_MINUTES).copied().collect()
-        };
-        let mut cleared = 0;
-        for (queue, shard, minute) in old {
-            if self.is_over(queue, shard, minute).await? {
-                let statements = &self.recovery.statements;
-                let clear = match queue {
-                    Queue::Jobs => &statements.clear,
-                    Queue::Events => &statements.clear_events,
-                };
-                self.cql.write(clear, (shard, minute)).await?;
-                self.cql.write(&statements.unmark, (queue.name(), shard, minute)).await?;
-                self.jobs.live().remove(&(queue, shard, minute));
-                // What is older in this shard keeps the cursor back; events follow their jobs.
-                let oldest = |queue| {
-                    let live = self.jobs.live();
-                    live.range((queue, shard, i32::MIN)..)
-                        .next()
-                        .filter(|at| (at.0, at.1) == (queue, shard))
-                        .copied()
-                };
-                let kept = [Queue::Jobs, queue].into_iter().filter_map(oldest).map(|(_, _, minute)| minute);
-                let passed = kept.min().unwrap_or(minute_now - KEPT_MINUTES) - 1;
-                self.cql
-                    .write(&statements.pass, (queue.name(), shard, passed.min(minute_now - KEPT_MINUTES)))
-                    .await?;
-                cleared += 1;
-            }
-        }
-        Ok(cleared)
-    }
-
-    /// Whether nothing of a partition is left to be done.
-    async fn is_over(&self, queue: Queue, shard: i32, minute: i32) -> Result<bool, StorageError> {
-        let statements = &self.recovery.statements;
-        match queue {
-            Queue::Jobs => {
-                let jobs: Vec<(i64, Option<bool>)> =
-                    self.cql.rows(&statements.unfinished, (shard, minute)).await?;
-                Ok(jobs.iter().all(|(_, done)| *done == Some(true)))
-            }
-            Queue::Events => {
-                let waiting = self.events.waiting();
-                Ok(!waiting.keys().any(|seq| (stamp::shard(*seq), stamp::minute(*seq)) == (shard, minute)))
-            }
-        }
     }
 }

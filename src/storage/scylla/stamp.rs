@@ -1,16 +1,21 @@
 //! Stamps: the numbers of entries and jobs, which tell their day, their minute and their shard.
 //!
-//! A stamp is microseconds since 1970, shifted left by eight, and the shard of whose it is. One process
-//! gives each microsecond once, so stamps are unique and grow; what hears of entries hears of them in that
+//! A stamp is microseconds since 1970, shifted left by eight, and the shard of whose it is. Of each [`STEP`]
+//! microseconds a process gives one, once: that of its own number among the nodes (`numbers`). So stamps are
+//! unique, whichever nodes give them, and those of a process grow; what hears of entries hears of them in that
 //! order. A clock that steps back is waited out by counting on.
 
 use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{EventId, UserId};
 use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Nodes that may give stamps at a time, the lone node's number 0 being one: each gives 15,625 a second, and beyond
+/// that counts ahead of its clock.
+pub(super) const STEP: u64 = 64;
 const MICROS_A_MINUTE: u64 = 60_000_000;
 const MINUTES_A_DAY: u64 = 24 * 60;
 const MILLIS_A_DAY: i64 = 24 * 3_600_000;
@@ -30,14 +35,26 @@ pub(super) fn spread(user: UserId) -> i32 {
 pub(super) struct Clock {
     // A std mutex: it is held for a few instructions and what hears of an entry, never across an await.
     last: Mutex<u64>,
+    /// Which of each `STEP` microseconds are its own.
+    number: AtomicU64,
 }
 
 impl Clock {
+    /// That of the node of this number.
+    pub(super) fn of(number: u64) -> Self {
+        Self { last: Mutex::default(), number: AtomicU64::new(number % STEP) }
+    }
+
+    /// It has another number from now on.
+    pub(super) fn renumber(&self, number: u64) {
+        self.number.store(number % STEP, Ordering::Relaxed);
+    }
+
     /// The next stamp of a shard, greater than `after`; `hear` is told before anybody gets a later one.
     pub(super) fn stamp(&self, shard: u8, after: Option<Seq>, hear: impl FnOnce(Seq)) -> Seq {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let floor = after.map_or(0, |after| micros(after) + 1);
-        *last = now().max(*last + 1).max(floor);
+        *last = own(now().max(*last + 1).max(floor), self.number.load(Ordering::Relaxed));
         let seq = Seq((*last << 8) | u64::from(shard));
         hear(seq);
         seq
@@ -55,6 +72,11 @@ impl Clock {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = (*last).max(micros(past));
     }
+}
+
+/// The first microsecond from there on that is a number's own.
+const fn own(from: u64, number: u64) -> u64 {
+    from + (number + STEP - from % STEP) % STEP
 }
 
 fn now() -> u64 {
@@ -164,6 +186,21 @@ mod tests {
         let next = clock.stamp(0, Some(ahead), |_| {});
         assert!(next > ahead);
         assert!(clock.stamp(0, None, |_| {}) > next, "the clock counts on");
+    }
+
+    #[test]
+    fn two_numbers_never_give_the_same_microsecond() {
+        let (one, other) = (Clock::of(1), Clock::of(63));
+        let given = |clock: &Clock| -> HashSet<u64> {
+            (0..2_000).map(|_| micros(clock.stamp(5, None, |_| {}))).collect()
+        };
+        let (ones, others) = (given(&one), given(&other));
+        assert!(ones.is_disjoint(&others));
+        assert_eq!((ones.len(), others.len()), (2_000, 2_000));
+        one.renumber(63);
+        let next = one.stamp(5, None, |_| {});
+        assert_eq!(micros(next) % super::STEP, 63);
+        assert!(ones.iter().all(|former| micros(next) > *former));
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl EntryClock for Store {
     fn at(&self, time: Timestamp) -> Seq {
         stamp::at(time)
     }
+
+    fn between(&self, earlier: Seq, later: Seq) -> Duration {
+        stamp::between(earlier, later)
+    }
 }
 
 impl Upkeep for Store {

@@ -30,9 +30,9 @@ impl Jobs for Store {
         Box::pin(ready(Err(StorageError::Refused("this store has one home".to_owned()))))
     }
 
-    fn tend(&self) -> Pending<u64> {
+    fn tend(&self) -> Pending<Vec<(Seq, UserId)>> {
         // What is begun here is one write.
-        Box::pin(ready(Ok(0)))
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     fn delivered(&self, seqs: Vec<Seq>) -> Pending<()> {

@@ -10,7 +10,7 @@ use roost::model::cursor::Seq;
 use roost::model::id::{FollowId, PostId, UserId};
 use roost::model::social::Follow;
 use roost::model::timestamp::Timestamp;
-use roost::storage::scylla::{Access, Options, Replication, Store};
+use roost::storage::scylla::{Access, Nodes, Options, Replication, Store};
 use roost::storage::{EntryObserver, Page};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -120,7 +120,13 @@ impl Ground {
 }
 
 async fn open(access: Access) -> Store {
-    let options = Options { access, events: true, observer: Arc::new(Nobody), wide_author_followers: 10_000 };
+    let options = Options {
+        access,
+        events: true,
+        observer: Arc::new(Nobody),
+        wide_author_followers: 10_000,
+        nodes: Nodes::One,
+    };
     Store::open(options).await.unwrap()
 }
 

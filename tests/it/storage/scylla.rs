@@ -22,7 +22,7 @@ use crate::harness::engines::cql_nodes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roost::storage::EntryObserver;
-use roost::storage::scylla::{Access, Options, Replication, Store};
+use roost::storage::scylla::{Access, Nodes, Options, Replication, Store};
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::{Arc, LazyLock};
@@ -90,6 +90,7 @@ struct Keyspace {
     /// The nodes, whatever way its stores go to them.
     nodes: Vec<String>,
     wide_author_followers: u64,
+    node_count: Nodes,
 }
 
 impl Keyspace {
@@ -103,12 +104,13 @@ impl Keyspace {
             ca: None,
             translate: HashMap::new(),
         };
-        Self { access, nodes: nodes.to_vec(), wide_author_followers: 10_000 }
+        Self { access, nodes: nodes.to_vec(), wide_author_followers: 10_000, node_count: Nodes::One }
     }
 
     async fn open(&self, observer: Arc<dyn EntryObserver>) -> Store {
         let (access, wide_author_followers) = (self.access.clone(), self.wide_author_followers);
-        Store::open(Options { access, events: true, observer, wide_author_followers }).await.unwrap()
+        let nodes = self.node_count;
+        Store::open(Options { access, events: true, observer, wide_author_followers, nodes }).await.unwrap()
     }
 }
 

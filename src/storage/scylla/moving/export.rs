@@ -4,6 +4,7 @@ use super::ring::{self, Arc as Part};
 use super::{Mover, Parts};
 use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{FollowId, LikeId, LoginId, PostId, UserId};
+use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
 use crate::storage::moving::{
     EndedLogin, Export, Kind, Liked, MovedAuthor, MovedFollow, MovedKey, MovedLetter, MovedLogin,
@@ -327,7 +328,7 @@ impl Parts {
     async fn events(&self, after: Option<&str>) -> Result<Portion, StorageError> {
         let inner = self.inner();
         // Which ones wait is known once what a former run left is.
-        inner.recover().await?;
+        inner.take_over(&Shard::all().collect::<Vec<_>>()).await?;
         let after = place(after)?;
         let most = usize::try_from(ROWS).unwrap_or(usize::MAX);
         let waiting: Vec<_> = {

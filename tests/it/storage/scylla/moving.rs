@@ -11,7 +11,7 @@ use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, Username};
 use roost::storage::moving::{CopyError, Export, Import, Kind, Stage, copy};
-use roost::storage::scylla::{Mover, OpenError, Options, Store};
+use roost::storage::scylla::{Mover, Nodes, OpenError, Options, Store};
 use roost::storage::sqlite::{self, Unobserved};
 use roost::storage::{
     Appended, FanOut, Loss, Missed, NewPost, NewUser, Posts, Refresh, TIMELINE_AGE, TimelineFrom, Upkeep,
@@ -248,6 +248,7 @@ fn keyspace_options(keyspace: &Keyspace) -> Options {
         events: true,
         observer: Arc::new(Unobserved),
         wide_author_followers: keyspace.wide_author_followers,
+        nodes: Nodes::One,
     }
 }
 

@@ -1,0 +1,246 @@
+//! Follows, as sockets hear of them: on every node where the follower is connected, before its request is answered.
+//!
+//! Before a follow is stored, relays keep the followee's entries for the follower's connections, and the followee's home
+//! knows that this node is interested; once it is known after which entry the follow sees, what was kept and is newer
+//! goes out. Other nodes are asked to do the same. A node that does not answer in time, or cannot hear the home in time,
+//! has those connections begin anew (1011): they resume, and read the follow from the store.
+//!
+//! What is expected for other nodes is forgotten after [`HELD`]; of each there is one.
+
+use super::relays::{ExpectedFollow, RelayGone, Relays};
+use super::roster::Roster;
+use super::wanted::Wanted;
+use super::wire::{
+    Answer, Answered, Asked, Asking, FollowText, Nothing, Telling, Told, Users, id_bytes, user_of,
+};
+use crate::model::close::Close;
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use futures_util::future::join_all;
+use roost_cluster::{Cluster, Node, NodeName, State};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long all nodes may take before a follow is stored, and again after it.
+const PATIENCE: Duration = Duration::from_millis(125);
+/// How long a node expects a follow that another one is storing: longer than that may take.
+const HELD: Duration = Duration::from_secs(20);
+
+/// Follows under way on this node and on others.
+pub struct FollowNews {
+    relays: Arc<Relays>,
+    roster: Arc<Roster>,
+    cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
+    numbers: AtomicU64,
+    /// Those that other nodes are storing.
+    held: Mutex<HashMap<(Node, u64), Held>>,
+}
+
+struct Held {
+    since: Instant,
+    expected: ExpectedFollow,
+    is_covered: bool,
+}
+
+/// A follow that is about to be stored; dropped, it was not.
+pub struct Expecting {
+    news: Arc<FollowNews>,
+    number: u64,
+    follower: UserId,
+    followee: UserId,
+    /// Here: what relays keep, and whether the followee is covered.
+    here: Option<(ExpectedFollow, bool)>,
+    /// Other nodes, and whether each has said that it expects the follow.
+    elsewhere: Vec<(NodeName, bool)>,
+    is_settled: bool,
+}
+
+impl FollowNews {
+    /// Of a node alone, or of one of a cluster.
+    #[must_use]
+    pub fn new(
+        relays: Arc<Relays>,
+        roster: Arc<Roster>,
+        cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
+    ) -> Self {
+        Self { relays, roster, cluster, numbers: AtomicU64::new(0), held: Mutex::default() }
+    }
+
+    /// A follow is about to be stored.
+    ///
+    /// # Errors
+    /// Where a relay of this node is gone.
+    pub async fn expect(
+        self: &Arc<Self>,
+        follower: UserId,
+        followee: UserId,
+    ) -> Result<Expecting, RelayGone> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let mut expecting = Expecting {
+            news: self.clone(),
+            number,
+            follower,
+            followee,
+            here: None,
+            elsewhere: Vec::new(),
+            is_settled: false,
+        };
+        let text = expecting.text(None);
+        let (here, elsewhere) =
+            tokio::join!(self.expect_here(follower, followee), self.ask_all(Asking::Expect(text)));
+        (expecting.here, expecting.elsewhere) = (here?, elsewhere);
+        Ok(expecting)
+    }
+
+    /// A follow has ended: nothing more of the followee goes to the follower's connections.
+    pub async fn unfollow(&self, follower: UserId, followee: UserId) {
+        let text = FollowText {
+            number: 0,
+            follower: id_bytes(follower.0),
+            followee: id_bytes(followee.0),
+            since: None,
+        };
+        let (_, elsewhere) =
+            tokio::join!(self.unfollow_here(follower, followee), self.ask_all(Asking::Unfollow(text)));
+        for (node, is_done) in elsewhere {
+            if !is_done {
+                self.have_reread(&node, follower);
+            }
+        }
+    }
+
+    /// Another node is about to store a follow.
+    pub(super) async fn expect_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
+        let (follower, followee) = (user_of(&text.follower).ok()?, user_of(&text.followee).ok()?);
+        if let Some((expected, is_covered)) = self.expect_here(follower, followee).await.ok()? {
+            let mut held = self.lock();
+            held.retain(|_, held| held.since.elapsed() < HELD);
+            let one = Held { since: Instant::now(), expected, is_covered };
+            held.insert((node.clone(), text.number), one);
+        }
+        Some(Answer::Done(Nothing {}))
+    }
+
+    /// Another node has stored a follow, or has not.
+    pub(super) async fn settle_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
+        let follower = user_of(&text.follower).ok()?;
+        let held = self.lock().remove(&(node.clone(), text.number));
+        match (held, text.since) {
+            (Some(Held { expected, is_covered: true, .. }), Some(since)) => {
+                // A relay that is gone has every session begin anew.
+                let _ = expected.settle(Seq(since)).await;
+            }
+            (_, None) => {}
+            // Who came meanwhile, or could not be sure to hear of the followee, reads the follow.
+            (_, Some(_)) => self.roster.close_user(follower, Close::Internal),
+        }
+        Some(Answer::Done(Nothing {}))
+    }
+
+    /// On another node a follow has ended.
+    pub(super) async fn unfollow_for(&self, text: &FollowText) -> Option<Answer> {
+        let (follower, followee) = (user_of(&text.follower).ok()?, user_of(&text.followee).ok()?);
+        self.unfollow_here(follower, followee).await;
+        Some(Answer::Done(Nothing {}))
+    }
+
+    /// Has the relays here expect it, where the follower is connected; answers also whether the followee is covered.
+    async fn expect_here(
+        &self,
+        follower: UserId,
+        followee: UserId,
+    ) -> Result<Option<(ExpectedFollow, bool)>, RelayGone> {
+        let connections = self.roster.connections(follower);
+        if connections.is_empty() {
+            // Nobody to push to: the next session reads the follow from the store.
+            return Ok(None);
+        }
+        let expected = self.relays.expect(followee, connections).await?;
+        let is_covered = match &self.cluster {
+            Some((_, wanted)) => wanted.cover(&[followee], PATIENCE).await,
+            None => true,
+        };
+        Ok(Some((expected, is_covered)))
+    }
+
+    async fn unfollow_here(&self, follower: UserId, followee: UserId) {
+        // Where a relay is gone, every session begins anew and reads the store.
+        let _ = self.relays.unfollow(followee, self.roster.connections(follower)).await;
+    }
+
+    /// Asks all other nodes that may have sockets; answers who did it in time.
+    async fn ask_all(&self, asking: Asking) -> Vec<(NodeName, bool)> {
+        let Some((cluster, _)) = &self.cluster else { return Vec::new() };
+        let Some(view) = cluster.view() else { return Vec::new() };
+        let others = view
+            .members()
+            .iter()
+            .filter(|member| member.node != *cluster.me() && member.state != State::Joining);
+        let call = Asked::encode_call(asking);
+        let asked = others.map(|member| async {
+            let name = member.node.name.clone();
+            // A relay may be waiting for the home.
+            let answer = cluster.call(&name, &call, PATIENCE * 2).await;
+            let is_done = matches!(answer.map(Answered::read), Ok(Ok(Some(Answer::Done(_)))));
+            (name, is_done)
+        });
+        join_all(asked).await
+    }
+
+    /// That node has the user's connections begin anew, as soon as it hears.
+    fn have_reread(&self, node: &NodeName, user: UserId) {
+        let Some((cluster, _)) = &self.cluster else { return };
+        let frame = Told::encode_frame(Telling::Reread(Users::of(&[user])));
+        // One that does not hear of it hears of a gap, or has left.
+        let _ = cluster.send(node, &frame);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Node, u64), Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expecting {
+    /// The follow was stored, and sees what comes after `since`: whatever comes reaches the follower.
+    pub async fn settle(mut self, since: Seq) {
+        self.is_settled = true;
+        let text = self.text(Some(since));
+        let here = self.here.take();
+        let settle_here = async {
+            match here {
+                // A relay that is gone has every session begin anew, and those read the follow.
+                Some((expected, true)) => drop(expected.settle(since).await),
+                Some((_, false)) => self.news.roster.close_user(self.follower, Close::Internal),
+                None => {}
+            }
+        };
+        let ((), settled) = tokio::join!(settle_here, self.news.ask_all(Asking::Settle(text)));
+        for (node, expected) in &self.elsewhere {
+            let is_settled = settled.iter().any(|(name, is_settled)| name == node && *is_settled);
+            if !expected || !is_settled {
+                self.news.have_reread(node, self.follower);
+            }
+        }
+    }
+
+    fn text(&self, since: Option<Seq>) -> FollowText {
+        FollowText {
+            number: self.number,
+            follower: id_bytes(self.follower.0),
+            followee: id_bytes(self.followee.0),
+            since: since.map(|since| since.0),
+        }
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        if !self.is_settled && !self.elsewhere.is_empty() {
+            let (news, text) = (self.news.clone(), self.text(None));
+            // One that is not told forgets it by itself.
+            tokio::spawn(async move { news.ask_all(Asking::Settle(text)).await });
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Whom this node wants to hear of: the authors whom its sessions follow, and which homes know that.
+//!
+//! Relays say when the first session here follows an author and when the last one stops; one that nobody follows is
+//! wanted for a minute more. A home is told at once, and told again whenever it is another one or says that it does not
+//! know ([`Interests`](super::interest)). An author is *covered* when everything that it does from now on reaches this
+//! node, and whatever may be missing in timelines is known here: its home is this node, has acknowledged, or cannot be
+//! heard and is read instead ([`super::horizon`]). Bounded by the relays' index.
+
+use super::horizon::Horizon;
+use super::watermark::Watermark;
+use super::wire::{Answer, Answered, Asked, Asking, Interest, Interested, Telling, Told, Users};
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use crate::model::shard::Shard;
+use futures_util::future::join_all;
+use roost_cluster::{Cluster, Node, View};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// How long an author is wanted whom nobody here follows any more.
+const LINGER: Duration = Duration::from_secs(60);
+/// Between two looks at those.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Authors of one call.
+const AT_ONCE: usize = 4_096;
+/// Between two tries at homes that did not take what they were told.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a home may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The authors who are wanted here.
+pub struct Wanted {
+    cluster: Arc<Cluster>,
+    horizon: Arc<Horizon>,
+    watermark: Arc<Watermark>,
+    state: Mutex<State>,
+    /// There is something to tell.
+    poke: Notify,
+    /// Homes have acknowledged something.
+    known: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    authors: HashMap<UserId, Want>,
+    /// Those that their home does not know of.
+    unknown: HashSet<UserId>,
+    /// Which home knows all of a shard.
+    shards: HashMap<Shard, Node>,
+}
+
+struct Want {
+    /// A session here follows the author.
+    is_followed: bool,
+    /// Since when that is so, or is not.
+    since: Instant,
+}
+
+/// What one home is to be told.
+#[derive(Default)]
+struct Saying {
+    authors: Vec<UserId>,
+    complete: Vec<Shard>,
+}
+
+impl Wanted {
+    /// Nobody, yet.
+    #[must_use]
+    pub fn new(cluster: Arc<Cluster>, horizon: Arc<Horizon>, watermark: Arc<Watermark>) -> Self {
+        let known = watch::Sender::new(());
+        Self { cluster, horizon, watermark, state: Mutex::default(), poke: Notify::new(), known }
+    }
+
+    /// A session here follows the author, the first one; or none does any more.
+    pub fn follow(&self, author: UserId, is_followed: bool) {
+        let mut state = self.lock();
+        state.want(author);
+        if let Some(want) = state.authors.get_mut(&author) {
+            *want = Want { is_followed, since: Instant::now() };
+        }
+        drop(state);
+        self.poke.notify_one();
+    }
+
+    /// Waits until these authors are covered, this long at most; answers whether they are.
+    pub async fn cover(&self, authors: &[UserId], patience: Duration) -> bool {
+        let asked_at = Instant::now();
+        let mut left: Vec<UserId> = {
+            let mut state = self.lock();
+            authors.iter().for_each(|author| state.want(*author));
+            authors.to_vec()
+        };
+        self.poke.notify_one();
+        let covered = async {
+            let mut known = self.known.subscribe();
+            loop {
+                known.mark_unchanged();
+                self.uncovered(&mut left, asked_at);
+                if left.is_empty() {
+                    return;
+                }
+                // A home that moved here, or is read now, is told by nobody.
+                let _ = tokio::time::timeout(PAUSE, known.changed()).await;
+            }
+        };
+        tokio::time::timeout(patience, covered).await.is_ok()
+    }
+
+    /// By a new view, homes have moved.
+    pub(super) fn look(&self, view: &View) {
+        let mut state = self.lock();
+        let State { authors, unknown, shards } = &mut *state;
+        let moved = |shard: Shard| {
+            let home = view.home(roost_cluster::Shard::new(shard.0)).map(|member| &member.node);
+            home.is_none() || shards.get(&shard) != home
+        };
+        unknown.extend(authors.keys().filter(|author| moved(Shard::of(**author))));
+        shards.retain(|shard, home| {
+            view.home(roost_cluster::Shard::new(shard.0)).is_some_and(|member| member.node == *home)
+        });
+        drop(state);
+        self.poke.notify_one();
+    }
+
+    /// A home says that it does not know all of these shards.
+    pub(super) fn renew(&self, home: &Node, asked: &[u8]) {
+        let mut state = self.lock();
+        let State { authors, unknown, shards } = &mut *state;
+        let asked: HashSet<Shard> = asked
+            .iter()
+            .map(|shard| Shard(*shard))
+            .filter(|shard| shards.get(shard).is_some_and(|known| known == home))
+            .collect();
+        if asked.is_empty() {
+            return;
+        }
+        shards.retain(|shard, _| !asked.contains(shard));
+        unknown.extend(authors.keys().filter(|author| asked.contains(&Shard::of(**author))));
+        drop(state);
+        self.poke.notify_one();
+    }
+
+    /// Tells homes whom this node wants, for ever.
+    pub(super) async fn keep_telling(self: Arc<Self>) {
+        let mut swept = Instant::now();
+        loop {
+            if swept.elapsed() >= SWEEP {
+                self.sweep();
+                swept = Instant::now();
+            }
+            let sayings = self.sayings();
+            let is_idle = sayings.is_empty();
+            let told = sayings.into_iter().map(|(home, saying)| self.tell(home, saying));
+            let all_taken = join_all(told).await.into_iter().all(|is_taken| is_taken);
+            if is_idle || !all_taken {
+                let pause = if is_idle { SWEEP } else { PAUSE };
+                // Either way it looks again.
+                let _ = tokio::time::timeout(pause, self.poke.notified()).await;
+                if !is_idle {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// How many authors are wanted.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().authors.len()
+    }
+
+    /// Leaves in `left` those that are not covered.
+    fn uncovered(&self, left: &mut Vec<UserId>, asked_at: Instant) {
+        let state = self.lock();
+        left.retain(|author| {
+            let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0)) else {
+                return true;
+            };
+            let is_known = home == *self.cluster.me() || !state.unknown.contains(author);
+            !is_known && !self.horizon.was_read_since(&home, asked_at)
+        });
+    }
+
+    /// What each home is to be told now.
+    fn sayings(&self) -> HashMap<Node, Saying> {
+        let Some(view) = self.cluster.view() else { return HashMap::new() };
+        let me = self.cluster.me();
+        let home = |shard: Shard| view.home(roost_cluster::Shard::new(shard.0)).map(|member| &member.node);
+        let mut state = self.lock();
+        let State { unknown, shards, .. } = &mut *state;
+        unknown.retain(|author| home(Shard::of(*author)).is_none_or(|home| home != me));
+        let mut sayings: HashMap<Node, Saying> = HashMap::new();
+        let mut waiting = HashSet::new();
+        for author in unknown.iter() {
+            let shard = Shard::of(*author);
+            let Some(home) = home(shard) else { continue };
+            let saying = sayings.entry(home.clone()).or_default();
+            if saying.authors.len() < AT_ONCE {
+                saying.authors.push(*author);
+            } else {
+                waiting.insert(shard);
+            }
+        }
+        for shard in Shard::all().filter(|shard| !waiting.contains(shard)) {
+            if let Some(home) = home(shard).filter(|home| *home != me && shards.get(&shard) != Some(home)) {
+                sayings.entry(home.clone()).or_default().complete.push(shard);
+            }
+        }
+        sayings
+    }
+
+    /// Tells one home; answers whether it took all of it.
+    async fn tell(&self, home: Node, saying: Saying) -> bool {
+        let interest = Interest {
+            authors: Some(Users::of(&saying.authors)),
+            complete: saying.complete.iter().map(|shard| shard.0).collect(),
+        };
+        let call = Asked::encode_call(Asking::Interest(interest));
+        let answer = self.cluster.call(&home.name, &call, PATIENCE).await;
+        let Ok(Ok(Some(Answer::Interested(answer)))) = answer.map(Answered::read) else { return false };
+        let Interested { not_home, seqs, authors } = answer;
+        for (seq, author) in seqs.into_iter().zip(authors.iter().flat_map(Users::users)) {
+            self.watermark.may_be_missing(Seq(seq), author);
+        }
+        let is_taken = |shard: Shard| !not_home.contains(&shard.0);
+        {
+            let mut state = self.lock();
+            for author in saying.authors.iter().filter(|author| is_taken(Shard::of(**author))) {
+                state.unknown.remove(author);
+            }
+            for shard in saying.complete.iter().filter(|shard| is_taken(**shard)) {
+                state.shards.insert(*shard, home.clone());
+            }
+        }
+        self.known.send_replace(());
+        not_home.is_empty()
+    }
+
+    /// Forgets those whom nobody has followed here for a while.
+    fn sweep(&self) {
+        let gone: Vec<UserId> = {
+            let mut state = self.lock();
+            let State { authors, unknown, .. } = &mut *state;
+            let is_over = |want: &Want| !want.is_followed && want.since.elapsed() > LINGER;
+            let gone: Vec<UserId> =
+                authors.extract_if(|_, want| is_over(want)).map(|(author, _)| author).collect();
+            for author in &gone {
+                unknown.remove(author);
+            }
+            gone
+        };
+        let mut homes: HashMap<Node, Vec<UserId>> = HashMap::new();
+        for author in gone {
+            if let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(author).0))
+                && home != *self.cluster.me()
+            {
+                homes.entry(home).or_default().push(author);
+            }
+        }
+        for (home, authors) in homes {
+            for some in authors.chunks(AT_ONCE) {
+                let frame = Told::encode_frame(Telling::Forget(Users::of(some)));
+                // A home that is not told sends what nobody here asks for: that is all.
+                let _ = self.cluster.send(&home.name, &frame);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn want(&mut self, author: UserId) {
+        let now = Instant::now();
+        let want = self.authors.entry(author).or_insert_with(|| {
+            self.unknown.insert(author);
+            Want { is_followed: false, since: now }
+        });
+        if !want.is_followed {
+            want.since = now;
+        }
+    }
+}

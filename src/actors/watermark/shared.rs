@@ -1,0 +1,146 @@
+//! What a watermark knows where other nodes are homes, too.
+
+use super::{Ceiling, State, Watermark};
+use crate::model::cursor::Seq;
+use crate::model::id::UserId;
+use std::collections::BTreeSet;
+
+/// Entries of other homes that may be missing in timelines and are known of: beyond that the oldest are taken to be there.
+const MISSING: usize = 1 << 18;
+
+/// How far this home has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here was sent to the nodes that are interested.
+    pub sent: Seq,
+    /// Everything up to here is in every timeline.
+    pub spread: Seq,
+}
+
+impl Watermark {
+    /// Whether other nodes are homes, too.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// An entry of another home has come; it is to be carried unless it was passed on here before, or is about to be.
+    pub fn arrive(&self, seq: Seq, author: UserId) -> bool {
+        let mut state = self.lock();
+        if state.was_passed(seq) || state.moving.contains_key(&seq) {
+            return false;
+        }
+        state.enter(seq, author, true);
+        true
+    }
+
+    /// An entry of another home may be missing in timelines.
+    pub fn may_be_missing(&self, seq: Seq, author: UserId) {
+        let mut state = self.lock();
+        state.elsewhere.insert(seq, author);
+        if state.elsewhere.len() > MISSING {
+            state.elsewhere.pop_first();
+        }
+    }
+
+    /// A home has everything of those authors up to here in every timeline.
+    pub fn spread_elsewhere(&self, through: Seq, is_of_home: impl Fn(UserId) -> bool) {
+        let mut state = self.lock();
+        let done: Vec<Seq> = state
+            .elsewhere
+            .range(..=through)
+            .filter(|(_, author)| is_of_home(**author))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in done {
+            state.elsewhere.remove(&seq);
+        }
+    }
+
+    /// An entry of this home is about to be sent to so many nodes.
+    pub fn to_be_heard(&self, seq: Seq, nodes: usize) {
+        if nodes > 0 {
+            *self.lock().unheard.entry(seq).or_default() += nodes;
+        }
+    }
+
+    /// It was sent to whoever is to have it.
+    pub fn sent(&self, seq: Seq) {
+        if let Some(moving) = self.lock().moving.get_mut(&seq) {
+            moving.sent = true;
+        }
+    }
+
+    /// A node has taken those entries, or needs them no longer.
+    pub fn heard(&self, seqs: impl IntoIterator<Item = Seq>) {
+        let mut state = self.lock();
+        for seq in seqs {
+            let Some(nodes) = state.unheard.get_mut(&seq) else { continue };
+            *nodes -= 1;
+            if *nodes == 0 {
+                state.unheard.remove(&seq);
+                state.finish(seq);
+            }
+        }
+    }
+
+    /// How far this home has come; `head` is its clock, read before this is asked.
+    #[must_use]
+    pub fn progress(&self, head: Seq) -> Progress {
+        let state = self.lock();
+        let mut unsent = state.moving.iter().filter(|(_, moving)| !moving.is_elsewheres && !moving.sent);
+        let sent = unsent.next().map_or(head, |(seq, _)| Seq(seq.0 - 1).min(head));
+        let unspread = state.unspread.keys().next().map_or(head, |seq| Seq(seq.0 - 1));
+        Progress { sent, spread: unspread.min(sent) }
+    }
+
+    /// All homes have come so far; they never go back.
+    pub fn raise(&self, ceiling: Ceiling) {
+        let mut state = self.lock();
+        let Some(known) = &mut state.ceiling else { return };
+        *known = Ceiling {
+            told: known.told.max(ceiling.told),
+            settled: known.settled.max(ceiling.settled),
+            floor: known.floor.max(ceiling.floor),
+        };
+        let floor = known.floor;
+        state.passed = state.passed.split_off(&floor);
+    }
+
+    /// Homes move: the mark stays where it is until it is raised again.
+    pub fn freeze(&self) {
+        let mut state = self.lock();
+        let mark = state.mark_without(None);
+        if let Some(ceiling) = &mut state.ceiling {
+            ceiling.told = mark;
+        }
+    }
+
+    /// This node is no longer home of those authors: whoever is brings what they had on its way.
+    pub fn let_go(&self, is_lost: impl Fn(UserId) -> bool) {
+        let mut state = self.lock();
+        let State { moving, unspread, unheard, to_spread, .. } = &mut *state;
+        let lost = unspread.extract_if(.., |_, author| is_lost(*author)).map(|(seq, _)| seq);
+        let lost: BTreeSet<Seq> = lost.collect();
+        to_spread.retain(|seq| !lost.contains(seq));
+        for seq in &lost {
+            unheard.remove(seq);
+        }
+        for (seq, moving) in moving.iter_mut().filter(|(_, moving)| is_lost(moving.author)) {
+            unheard.remove(seq);
+            moving.is_elsewheres = true;
+        }
+        // What waits for a relay still goes out here, and is then known to have been passed on.
+        moving.retain(|_, moving| moving.queued || !is_lost(moving.author));
+    }
+
+    /// Of these authors' entries, those that may be missing in timelines, with their authors.
+    #[must_use]
+    pub fn unspread_by(&self, is_asked: impl Fn(UserId) -> bool) -> Vec<(Seq, UserId)> {
+        let state = self.lock();
+        let moving = state.moving.iter().filter(|(_, moving)| !moving.is_elsewheres);
+        let moving = moving.map(|(seq, moving)| (*seq, moving.author));
+        let unspread = state.unspread.iter().map(|(seq, author)| (*seq, *author));
+        unspread.chain(moving).filter(|(_, author)| is_asked(*author)).collect()
+    }
+}
