@@ -307,7 +307,11 @@ impl App {
         let metrics = tokio::spawn(tend(self.metrics, engine.clone()));
         let hangups = certificates.map(|certificates| tokio::spawn(certificates.reload_on_hangup()));
 
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            // Another start has its name: it may do nothing any more, and says so to its clients.
+            () = left(&node) => {}
+        }
         tracing::info!("stopping: sending {} clients away", node.roster.count());
         node.drain(drain).await;
         stop.send_replace(true);
@@ -327,6 +331,14 @@ impl App {
         let _ = std::fs::remove_file(data_dir.socket());
         drop(data_dir);
         tracing::info!("stopped");
+    }
+}
+
+/// Waits until this node's cluster has ended for it; for ever where there is none.
+async fn left(node: &NodeHandle) {
+    match node.clustered() {
+        Some(clustered) => drop(clustered.ended().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -44,6 +44,17 @@ pub(super) struct Standing {
     events: Events,
 }
 
+/// How this node stands in the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The number of its view; 0 while it has none.
+    pub view: u64,
+    /// `joining`, `up`, `draining`, or `out` while it is not in the view.
+    pub state: &'static str,
+    /// Shards that it is home to and has begun.
+    pub homes: usize,
+}
+
 /// A node's place among others.
 pub struct Clustered {
     cluster: Arc<Cluster>,
@@ -127,12 +138,24 @@ impl Clustered {
         self.wanted.clone()
     }
 
-    /// Whether this node is up in the view.
+    /// How this node stands.
     #[must_use]
-    pub fn has_place(&self) -> bool {
+    pub fn own(&self) -> Own {
         let view = self.cluster.view();
         let member = view.as_ref().and_then(|view| view.member_of(self.cluster.me()));
-        member.is_some_and(|member| member.state == State::Up)
+        let state = match member.map(|member| member.state) {
+            None => "out",
+            Some(State::Joining) => "joining",
+            Some(State::Up) => "up",
+            Some(State::Draining) => "draining",
+        };
+        Own { view: view.as_ref().map_or(0, |view| view.number()), state, homes: self.homes.count() }
+    }
+
+    /// Whether this node is up in the view, and has heard of all homes since it came.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.own().state == "up" && self.horizon.is_open()
     }
 
     /// Gives its homes up; answers when others have them, or nobody else is there, or after a while.

@@ -9,7 +9,7 @@ use super::authors::Authors;
 use super::watermark::Watermark;
 use crate::events::outlets::Outlets;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{EventJob, Jobs, StorageError};
+use crate::storage::{EntryObserver, EventJob, Jobs, StorageError};
 use crate::telemetry::metric;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,6 +23,8 @@ const ROUND: Duration = Duration::from_millis(100);
 /// Rounds between two times that deliveries are marked done: each is a commit, and one that a crash forgets
 /// is only made again.
 const MARK_EVERY: u32 = 5;
+/// Rounds between two looks at what nodes left unfinished.
+const TEND_EVERY: u32 = 30;
 /// Events that are sent at once.
 const SENDING: usize = 32;
 /// How often an event is tried, and how long it waits before the second and the third time.
@@ -57,6 +59,8 @@ pub struct CourierState {
     rounds: u32,
     /// The events of one round, on their way.
     sending: Option<JoinHandle<()>>,
+    /// What nodes left unfinished is being finished.
+    tending: Option<JoinHandle<()>>,
 }
 
 impl Actor for Courier {
@@ -70,7 +74,7 @@ impl Actor for Courier {
         arguments: CourierArguments,
     ) -> Result<CourierState, ActorProcessingErr> {
         myself.send_message(CourierMsg::Round)?;
-        Ok(CourierState { arguments, rounds: 0, sending: None })
+        Ok(CourierState { arguments, rounds: 0, sending: None, tending: None })
     }
 
     async fn handle(
@@ -82,6 +86,9 @@ impl Actor for Courier {
         state.redrive().await;
         if state.rounds.is_multiple_of(MARK_EVERY) {
             state.mark_delivered().await;
+        }
+        if state.rounds.is_multiple_of(TEND_EVERY) {
+            state.tend();
         }
         state.rounds = state.rounds.wrapping_add(1);
         state.send_events();
@@ -109,6 +116,24 @@ impl CourierState {
             tracing::warn!(%error, "deliveries could not be marked done: {error}");
             watermark.put_back_arrived(arrived);
         }
+    }
+
+    /// Starts finishing what nodes left unfinished, if that is not under way.
+    fn tend(&mut self) {
+        if self.tending.as_ref().is_some_and(|tending| !tending.is_finished()) {
+            return;
+        }
+        let CourierArguments { jobs, watermark, .. } = self.arguments.clone();
+        self.tending = Some(tokio::spawn(async move {
+            match jobs.tend().await {
+                Ok(opened) if opened.is_empty() => {}
+                Ok(opened) => {
+                    opened.iter().for_each(|(seq, author)| watermark.entering(*seq, *author));
+                    watermark.recover();
+                }
+                Err(error) => tracing::warn!(%error, "what was left unfinished waits: {error}"),
+            }
+        }));
     }
 
     /// Starts the next round of sending, if the one before is over.

@@ -174,6 +174,12 @@ impl Horizon {
         }
     }
 
+    /// Whether every home has been heard of since this node came: before that it cannot say what is new.
+    #[must_use]
+    pub(super) fn is_open(&self) -> bool {
+        self.watermark.mark() > Seq::default()
+    }
+
     /// Whether all homes of the view have begun, this node's own aside.
     #[must_use]
     pub(super) fn have_all_begun(&self) -> bool {

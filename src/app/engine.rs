@@ -43,7 +43,10 @@ impl Engine {
             Some(followers) => u64::from(followers.get()),
             None => u64::MAX,
         };
-        let nodes = scylla::Nodes::One;
+        let nodes = match config.cluster_listen {
+            None => scylla::Nodes::One,
+            Some(_) => scylla::Nodes::Many,
+        };
         let options = scylla::Options { access, events, observer, wide_author_followers, nodes };
         // Boxed: what the driver holds while it connects would be a part of every future around this one.
         let store = Box::pin(scylla::Store::open(options)).await?;

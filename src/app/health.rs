@@ -25,6 +25,9 @@ impl HealthSource for Health {
         if self.node.is_draining() {
             return Err("the node is leaving");
         }
+        if !self.node.is_open() {
+            return Err("the node has no place in its cluster yet");
+        }
         match self.engine.circuits() {
             (CircuitState::Closed, CircuitState::Closed) => Ok(()),
             _ => Err("the store cannot be used"),
@@ -51,7 +54,12 @@ impl HealthSource for Health {
                 status = state;
             }
         }
+        let cluster = self.node.clustered().map(|clustered| {
+            let own = clustered.own();
+            json!({"view": own.view, "state": own.state, "homes": own.homes})
+        });
         json!({
+            "cluster": cluster,
             "status": status,
             "draining": self.node.is_draining(),
             "dependencies": dependencies,
