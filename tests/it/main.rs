@@ -2,6 +2,7 @@
 
 mod accounts;
 mod arrows;
+mod chaos;
 mod cluster;
 mod compose;
 mod crash;

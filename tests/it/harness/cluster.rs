@@ -19,13 +19,15 @@ use clock::Clock;
 use links::Links;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 /// What nodes are called.
 pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// What all nodes of a cluster know.
-pub const SECRET: &str = "nobody else knows these 32 bytes";
+const SECRET: &str = "nobody else knows these 32 bytes";
 /// The shards that all homes together have.
 const SHARDS: u64 = 256;
 /// What all nodes sign tokens by.
@@ -37,7 +39,7 @@ pub struct TestCluster {
     links: Links,
     pub redis: RedisServer,
     /// Goes last: nobody uses it any more.
-    _keyspace: Keyspace,
+    keyspace: Keyspace,
 }
 
 /// One node, and its ways out.
@@ -54,6 +56,7 @@ pub struct Node {
 enum Condition {
     Runs,
     Stopped,
+    Leaves,
     Gone,
 }
 
@@ -85,7 +88,7 @@ impl TestCluster {
             // Made once, not by all of them at the same time.
             let made = all[0].server.runs(&["schema", "apply"]);
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-            Some(Self { nodes: all, links, redis, _keyspace: keyspace })
+            Some(Self { nodes: all, links, redis, keyspace })
         }
     }
 
@@ -146,15 +149,36 @@ impl TestCluster {
 
     /// An orderly end, as by SIGTERM; answers whether it was one.
     pub async fn terminate(&mut self, node: usize) -> bool {
-        let node = &mut self.nodes[node];
-        node.server.signal(Signal::TERM);
-        let ended = node.server.ended().await;
-        node.condition = Condition::Gone;
-        ended.success()
+        self.asks_to_leave(node);
+        self.nodes[node].has_left().await
     }
 
-    pub fn runs(&self, node: usize) -> bool {
-        self.nodes[node].condition == Condition::Runs
+    /// Sends SIGTERM, if it runs, and waits for nothing.
+    pub fn asks_to_leave(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        if node.condition == Condition::Runs {
+            node.server.signal(Signal::TERM);
+            node.condition = Condition::Leaves;
+        }
+    }
+
+    /// One that is gone, or leaves, starts again, if it can reach what it needs for that.
+    pub async fn comes_back(&mut self, node: usize) {
+        let reaches_redis = self.redis.is_there() && self.nodes[node].to_redis.mode() == Mode::Pass;
+        if self.nodes[node].condition == Condition::Leaves {
+            self.nodes[node].has_left().await;
+        }
+        if self.nodes[node].condition == Condition::Gone && reaches_redis {
+            self.restart(node);
+        }
+    }
+
+    /// One that was alone hears the others and Redis again.
+    pub async fn joins_again(&self, node: usize) {
+        for other in (0..self.count()).filter(|other| *other != node) {
+            self.mend_link(node, other).await;
+        }
+        self.redis_of(node, Mode::Pass).await;
     }
 
     /// Neither hears the other any more; connections are reset and refused.
@@ -171,6 +195,14 @@ impl TestCluster {
     /// Neither hears the other any more; connections stay.
     pub async fn stall_both(&self, one: usize, other: usize) {
         self.links.set_both(one, other, Mode::Stall).await;
+    }
+
+    /// A node that no other hears, and that does not reach Redis; connections stay.
+    pub async fn isolate(&self, node: usize) {
+        for other in (0..self.count()).filter(|other| *other != node) {
+            self.stall_both(node, other).await;
+        }
+        self.redis_of(node, Mode::Stall).await;
     }
 
     /// Everything between them comes so much later.
@@ -224,6 +256,10 @@ impl TestCluster {
             if node.condition == Condition::Stopped {
                 node.goes_on();
             }
+            if node.condition == Condition::Leaves {
+                node.has_left().await;
+            }
+            // Some end by themselves, as they must: one whose name another has, or whose clock is wrong.
             if node.condition == Condition::Runs && node.server.has_ended() {
                 node.condition = Condition::Gone;
             }
@@ -269,6 +305,34 @@ impl TestCluster {
         health["cluster"]["view"].as_u64().unwrap_or_else(|| panic!("no view in {health}"))
     }
 
+    /// Where a node listens for the others.
+    pub fn link_address(&self, node: usize) -> String {
+        self.links.address(node)
+    }
+
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// One more on the same CQL servers.
+    pub fn another_keyspace(&self) -> Keyspace {
+        Keyspace::on(self.keyspace.nodes().to_vec())
+    }
+
+    /// One that has everything of this cluster's nodes, on this keyspace, and has not started.
+    pub fn newcomer(&self, name: &str, keyspace: &Keyspace) -> RealServer {
+        let cql = keyspace.nodes().join(",");
+        prepare(name, "127.0.0.1:0", &self.redis.url(), &cql, keyspace)
+    }
+
+    /// Has the logs of all nodes in a folder, for who looks for what went wrong.
+    pub fn keep_logs(&self, folder: &Path, prefix: &str) {
+        for (node, name) in self.nodes.iter().zip(NAMES) {
+            fs::create_dir_all(folder).expect("a folder");
+            fs::write(folder.join(format!("{prefix}-{name}.log")), node.server.log()).expect("a file");
+        }
+    }
+
     /// Somebody new, who is at that node.
     pub async fn person(&self, node: usize, name: &str) -> Person {
         self.nodes[node].server.person(name).await
@@ -282,24 +346,30 @@ fn is_whole(reports: &[Value], running: usize) -> bool {
     views.len() == running && views.iter().all(|view| *view == views[0]) && homes == SHARDS
 }
 
+/// A node that is not started.
+fn prepare(name: &str, listen: &str, redis: &str, cql: &str, keyspace: &Keyspace) -> RealServer {
+    RealServer::prepare(&[
+        ("ROOST_NODE_NAME", name),
+        ("ROOST_CLUSTER_LISTEN", listen),
+        ("ROOST_CLUSTER_SECRET", SECRET),
+        ("ROOST_CLUSTER_LEASE_SECONDS", "2"),
+        ("ROOST_JWT_SECRET", KEY),
+        ("ROOST_REDIS_URL", redis),
+        ("ROOST_SCYLLA_NODES", cql),
+        ("ROOST_SCYLLA_KEYSPACE", keyspace.name()),
+        // A client that hears no ping for long goes elsewhere.
+        ("ROOST_HEARTBEAT_SECONDS", "2"),
+        ("ROOST_DRAIN_SECONDS", "1"),
+    ])
+}
+
 impl Node {
     async fn new(number: usize, links: &Links, redis: &RedisServer, keyspace: &Keyspace) -> Self {
         let to_redis = FaultProxy::to(&redis.address()).await;
         let to_cql = FaultProxy::to(&keyspace.nodes()[0]).await;
-        let server = RealServer::prepare(&[
-            ("ROOST_NODE_NAME", NAMES[number]),
-            ("ROOST_CLUSTER_LISTEN", &links.address(number)),
-            ("ROOST_CLUSTER_ROUTES", &links.routes_of(number)),
-            ("ROOST_CLUSTER_SECRET", SECRET),
-            ("ROOST_CLUSTER_LEASE_SECONDS", "2"),
-            ("ROOST_JWT_SECRET", KEY),
-            ("ROOST_REDIS_URL", &format!("redis://{}", to_redis.address())),
-            ("ROOST_SCYLLA_NODES", &to_cql.address().to_string()),
-            ("ROOST_SCYLLA_KEYSPACE", keyspace.name()),
-            // A client that hears no ping for long goes elsewhere.
-            ("ROOST_HEARTBEAT_SECONDS", "2"),
-            ("ROOST_DRAIN_SECONDS", "1"),
-        ]);
+        let (redis, cql) = (format!("redis://{}", to_redis.address()), to_cql.address().to_string());
+        let mut server = prepare(NAMES[number], &links.address(number), &redis, &cql, keyspace);
+        server.set("ROOST_CLUSTER_ROUTES", &links.routes_of(number));
         Self { server, to_redis, to_cql, clock: None, condition: Condition::Gone }
     }
 
@@ -315,6 +385,12 @@ impl Node {
             clock::forget(pid);
             self.condition = Condition::Gone;
         }
+    }
+
+    async fn has_left(&mut self) -> bool {
+        let ended = self.server.ended().await;
+        self.condition = Condition::Gone;
+        ended.success()
     }
 
     fn hangs(&mut self) {

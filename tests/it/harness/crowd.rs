@@ -105,7 +105,7 @@ impl Crowd {
         let people: Vec<_> = names.iter().map(|name| (doors.any().clone(), name)).collect();
         let people = join_all(people.iter().map(|(door, name)| door.person(name))).await;
         let (authors, followers) = people.split_at(size.authors);
-        let ledger = Arc::new(Ledger::new(authors.iter().map(|author| author.id.clone()).collect()));
+        let ledger = Arc::new(Ledger::new());
         let phase = watch::Sender::new(Phase::Acting);
 
         let (late, early) = followers.split_last().expect("one at least");

@@ -73,6 +73,11 @@ impl FaultProxy {
         self.address
     }
 
+    /// What it does.
+    pub fn mode(&self) -> Mode {
+        *self.shared.mode.borrow()
+    }
+
     /// From here on it does this: when `Cut` is answered all connections are reset, when another mode is, new
     /// ones are taken.
     pub async fn set(&self, mode: Mode) {

@@ -64,7 +64,8 @@ impl Follower {
 
     /// It follows this author from now on.
     pub fn hears(&self, author: &str) {
-        self.note(|notes| drop(notes.hears.insert(author.to_owned(), Instant::now())));
+        let now = Instant::now();
+        self.note(|notes| notes.hears.insert(author.to_owned(), now));
     }
 
     /// It has a cursor.
@@ -210,10 +211,10 @@ impl Follower {
         tally.lost.extend(lost);
         tally.doubled.extend(doubled);
         tally.odd.extend(odd);
-        let name = |what: &mut Vec<String>| {
-            what.iter_mut().for_each(|what| *what = format!("{}: {what}", self.person.username));
-        };
-        [&mut tally.lost, &mut tally.doubled, &mut tally.inverted, &mut tally.odd].map(name);
+        let all = [&mut tally.lost, &mut tally.doubled, &mut tally.inverted, &mut tally.odd];
+        for what in all.into_iter().flatten() {
+            *what = format!("{}: {what}", self.person.username);
+        }
         tally
     }
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 /// All that authors know.
 pub struct Ledger {
-    authors: Vec<String>,
     pages: Mutex<Pages>,
     posted: watch::Sender<usize>,
 }
@@ -36,12 +35,8 @@ pub struct Posted {
 }
 
 impl Ledger {
-    pub fn new(authors: Vec<String>) -> Self {
-        Self { authors, pages: Mutex::default(), posted: watch::Sender::new(0) }
-    }
-
-    pub fn is_author(&self, id: &str) -> bool {
-        self.authors.iter().any(|author| author == id)
+    pub fn new() -> Self {
+        Self { pages: Mutex::default(), posted: watch::Sender::new(0) }
     }
 
     pub fn read<T>(&self, read: impl FnOnce(&Pages) -> T) -> T {
@@ -67,11 +62,11 @@ impl Ledger {
     }
 
     pub fn notes_deletion(&self, post: &str, is_answered: bool) {
-        self.write(|pages| drop(pages.deleted.insert(post.to_owned(), is_answered)));
+        self.write(|pages| pages.deleted.insert(post.to_owned(), is_answered));
     }
 
     pub fn notes_unanswered(&self, content: String) {
-        self.write(|pages| drop(pages.unanswered.insert(content)));
+        self.write(|pages| pages.unanswered.insert(content));
     }
 
     pub fn notes_refusal(&self) {
