@@ -3,9 +3,11 @@
 mod cluster;
 mod engine;
 mod health;
+mod operating;
 mod volatile;
 
 use crate::actors::instant::Instants;
+use crate::actors::membership::Membership;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
 use crate::actors::roster::Roster;
 use crate::actors::session::SessionWorld;
@@ -29,6 +31,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::model::id::LoginId;
 use crate::model::secret::Secret;
 use crate::service::account::{Account, AccountParts, LiveLogins};
+use crate::service::cluster::Operations;
 use crate::service::follow::{self, Follows};
 use crate::service::like::Likes;
 use crate::service::publish::Publish;
@@ -65,6 +68,7 @@ const SCRAPERS: usize = 64;
 /// A server that is ready to serve.
 pub struct App {
     node: Arc<NodeHandle>,
+    membership: Arc<Membership>,
     engine: Engine,
     address: SocketAddr,
     scheme: &'static str,
@@ -235,11 +239,13 @@ impl App {
             ),
             None => None,
         };
+        let membership = operating::membership(&config, &node)?;
         let admin = admin::bind(&data_dir).map_err(listening(&data_dir.socket().display()))?;
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let drain = config.drain;
         Ok(Self {
             node,
+            membership,
             engine,
             address,
             scheme,
@@ -276,6 +282,7 @@ impl App {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self {
             node,
+            membership,
             engine,
             listener,
             metrics_listener,
@@ -299,8 +306,11 @@ impl App {
         }
         let (jobs, backup) = (engine.aggregates(), engine.backup());
         let operators = until_stopped();
+        let drains = operating::follow_drains(node.clone(), membership.drains(), drain);
+        let drains = tokio::spawn(drains);
+        let commands = admin::router(jobs, backup).merge(admin::nodes::router(Operations::new(membership)));
         serving.spawn(async move {
-            if let Err(error) = admin::serve(admin, admin::router(jobs, backup), operators).await {
+            if let Err(error) = admin::serve(admin, commands, operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
             }
         });
@@ -312,6 +322,8 @@ impl App {
             // Another start has its name: it may do nothing any more, and says so to its clients.
             () = left(&node) => {}
         }
+        // What an operator wanted is no longer of interest, and must not take back what begins now.
+        drains.abort();
         tracing::info!("stopping: sending {} clients away", node.roster.count());
         node.drain(drain).await;
         stop.send_replace(true);

@@ -4,6 +4,7 @@ use super::authors::Authors;
 use super::follows::FollowNews;
 use super::homes::Homes;
 use super::horizon::Horizon;
+use super::membership::Membership;
 use super::neighbours::Neighbours;
 use super::node::NodeArguments;
 use super::relays::Relays;
@@ -14,7 +15,7 @@ use super::watermark::Start;
 use crate::storage::EntryClock;
 use crate::telemetry::metric;
 use roost_cluster::{Cluster, Ended, Events, State};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -61,6 +62,7 @@ pub struct Clustered {
     homes: Arc<Homes>,
     horizon: Arc<Horizon>,
     wanted: Arc<Wanted>,
+    membership: Arc<OnceLock<Arc<Membership>>>,
     ended: watch::Receiver<Option<Ended>>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -95,6 +97,7 @@ impl Standing {
     ) -> Clustered {
         let Self { cluster, neighbours, wanted, horizon, arguments, events } = self;
         let (to_end, ended) = watch::channel(None);
+        let membership: Arc<OnceLock<_>> = Arc::default();
         let switchboard = Arc::new(Switchboard {
             cluster: cluster.clone(),
             homes: homes.clone(),
@@ -106,6 +109,7 @@ impl Standing {
             roster: roster.clone(),
             watermark: arguments.watermark,
             jobs: arguments.jobs,
+            membership: membership.clone(),
             ended: to_end,
         });
         let mut tasks = JoinSet::new();
@@ -115,7 +119,7 @@ impl Standing {
         tasks.spawn(wanted.clone().keep_telling());
         tasks.spawn(show(cluster.clone(), homes.clone(), horizon.clone(), neighbours));
         let tasks = Mutex::new(tasks);
-        Clustered { cluster, homes: homes.clone(), horizon, wanted, ended, tasks }
+        Clustered { cluster, homes: homes.clone(), horizon, wanted, membership, ended, tasks }
     }
 }
 
@@ -124,6 +128,12 @@ impl Clustered {
     #[must_use]
     pub const fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    /// From now on operators of other nodes are answered by this, once and for all.
+    pub fn answer_operators(&self, membership: Arc<Membership>) {
+        // Whoever is the first stays.
+        let _ = self.membership.set(membership);
     }
 
     /// Where a connection that comes now, without a cursor, begins.

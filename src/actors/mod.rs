@@ -12,6 +12,18 @@
 //! What outlives an actor stands beside the tree: [`watermark`] (what is on its way), [`roster`] (who is
 //! connected), [`outbox`] (what a connection is still to be sent), the relays' queues, and the workers that
 //! [`fan_out`] entries into timelines where the store writes those.
+//!
+//! In a cluster ([`clustered`]) there are beside it, each a table and at most one task:
+//!
+//! ```text
+//! switchboard      hears views, links, frames and calls (wire) and has the others do what follows
+//! ├── homes        where an author is at home, and the way there
+//! ├── interest     which nodes are to hear of an author that is at home here
+//! ├── neighbours   tells them, and how far this home has come
+//! ├── wanted       whom sessions here follow, and which homes know that
+//! ├── horizon      how far all homes have come; reads those that cannot be heard
+//! └── follows      follows, as sockets on all nodes hear of them
+//! ```
 
 pub mod author;
 pub mod authors;
@@ -24,6 +36,7 @@ pub mod horizon;
 pub mod index;
 pub mod instant;
 pub mod interest;
+pub mod membership;
 pub mod neighbours;
 pub mod node;
 pub mod outbox;

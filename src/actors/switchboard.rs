@@ -9,6 +9,7 @@ use super::authors::Authors;
 use super::follows::FollowNews;
 use super::homes::Homes;
 use super::horizon::Horizon;
+use super::membership::Membership;
 use super::neighbours::Neighbours;
 use super::roster::Roster;
 use super::wanted::Wanted;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use prost::Message;
 use roost_cluster::{Call, Cluster, Ended, Event, Events, Frame, Node, NodeName, State, View};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -55,6 +56,8 @@ pub struct Switchboard {
     pub watermark: Arc<Watermark>,
     /// What remains to be done.
     pub jobs: Arc<dyn Jobs>,
+    /// What operators ask of it, once somebody answers that.
+    pub membership: Arc<OnceLock<Arc<Membership>>>,
     /// Why the cluster ended for this node, once it has.
     pub ended: watch::Sender<Option<Ended>>,
 }
@@ -195,7 +198,11 @@ impl Switchboard {
             Asking::Settle(follow) => self.follows.settle_for(&call.from, &follow).await,
             Asking::Unfollow(follow) => self.follows.unfollow_for(&follow).await,
             Asking::Forward(forward) => self.forward(forward).await,
-            Asking::Operate(_) | Asking::Mark(_) | Asking::Interest(_) => None,
+            Asking::Operate(wish) => {
+                let told = self.membership.get()?.answer(&wish);
+                Some(Answer::Operated(told.into()))
+            }
+            Asking::Mark(_) | Asking::Interest(_) => None,
         }
     }
 
@@ -292,6 +299,7 @@ impl Switchboard {
             self.watermark.entering(*seq, *author);
         }
         self.watermark.recover();
+        self.watermark.begin_home(&undelivered, |author| gained.contains(&Shard::of(author)));
         if self.homes.begin(&gained, number, era) {
             self.horizon.begin(number);
             self.neighbours.hurry();

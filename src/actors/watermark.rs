@@ -394,6 +394,7 @@ impl State {
     fn finish(&mut self, seq: Seq) {
         let waits = self.unspread.contains_key(&seq) || self.unheard.contains_key(&seq);
         if !waits && !self.moving.contains_key(&seq) {
+            self.elsewhere.remove(&seq);
             self.arrived.push(seq);
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn claimant(config: &Config, node: String) -> Claimant {
     Claimant::Cluster { name: name.to_owned(), id: Uuid::from_bytes(id) }
 }
 
-fn node_name(config: &Config) -> Result<NodeName, StartError> {
+pub(super) fn node_name(config: &Config) -> Result<NodeName, StartError> {
     parsed(config.node_name.as_str())
 }
 

@@ -192,8 +192,8 @@ impl Place {
 
     /// Claims a keyspace's store, and prepares to move.
     async fn hold(&self, store: scylla::Store, is_source: bool) -> Result<Held, CliError> {
-        let claim =
-            store.claim(scylla::Claimant::Node(format!("roost copy (pid {})", std::process::id()))).await;
+        let claim = scylla::Claimant::Node(format!("roost copy (pid {})", std::process::id()));
+        let claim = store.claim(claim).await;
         let claim = claim.map_err(|error| match error {
             scylla::ClaimError::Taken(node) => {
                 CliError::Failed(format!("{self} is in use by {node}, which is running: stop it first"))

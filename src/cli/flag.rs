@@ -119,6 +119,11 @@ some_flags! {
 }
 
 some_flags! {
+    /// Where a running server is: its data folder.
+    OperatorFlags, |name| name == "data_dir"
+}
+
+some_flags! {
     /// Where the CQL cluster is.
     ScyllaFlags, |name| name.starts_with("scylla_")
 }

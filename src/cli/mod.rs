@@ -8,6 +8,7 @@ mod dead_letters;
 mod flag;
 mod health;
 mod listen;
+mod nodes;
 mod openapi;
 mod operator;
 mod schema;
@@ -60,6 +61,18 @@ enum Command {
     /// Ask the server of the same settings whether it is ready, for healthchecks.
     #[command(after_help = health::EXAMPLE)]
     Health(health::Health),
+    /// List the nodes of a cluster, as one of them sees them.
+    #[command(after_help = nodes::EXAMPLE)]
+    Nodes(nodes::Nodes),
+    /// Have a node give up its homes and send its clients away, without ending it.
+    #[command(after_help = nodes::DRAIN_EXAMPLE)]
+    Drain(nodes::Drain),
+    /// Have a node that was drained take homes and clients again.
+    #[command(after_help = nodes::UNDRAIN_EXAMPLE)]
+    Undrain(nodes::Undrain),
+    /// Tell where an author, a user or a room is at home, and where a user is connected.
+    #[command(after_help = nodes::WHERE_EXAMPLE)]
+    Where(nodes::Where),
     /// Make, or look at, the tables in a CQL cluster.
     #[command(after_help = schema::EXAMPLE)]
     Schema(schema::Schema),
@@ -117,6 +130,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Copy(copy) => copy.run(),
             Command::DeadLetters(letters) => letters.run(),
             Command::Health(health) => health.run(),
+            Command::Nodes(nodes) => nodes.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Undrain(undrain) => undrain.run(),
+            Command::Where(place) => place.run(),
             Command::Schema(schema) => schema.run(),
             Command::Openapi => openapi::print(),
         },

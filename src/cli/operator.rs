@@ -3,6 +3,7 @@
 //! same requests, those of `http::admin`.
 
 use super::CliError;
+use super::flag::OperatorFlags;
 use crate::config::Config;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::http::admin;
@@ -34,6 +35,11 @@ pub(super) enum Operator {
 }
 
 impl Operator {
+    /// Reaches a server, which alone can do what is wanted.
+    pub fn server_of(flags: &OperatorFlags) -> Result<Self, CliError> {
+        Ok(Self::Server(flags.config()?.data_dir))
+    }
+
     /// Reaches whatever holds the data at `path`.
     pub async fn reach(path: &Path) -> Result<Self, CliError> {
         if !path.join("roost.db").exists() {
@@ -73,11 +79,8 @@ impl Operator {
         // Boxed: all that the driver holds would be a part of this future.
         let store = Box::pin(scylla::Store::open(options)).await;
         let store = store.map_err(|error| CliError::Failed(error.to_string()))?;
-        let claim = Box::pin(
-            store
-                .claim(scylla::Claimant::Node(format!("an operator's command (pid {})", std::process::id()))),
-        )
-        .await;
+        let claim = scylla::Claimant::Node(format!("an operator's command (pid {})", std::process::id()));
+        let claim = Box::pin(store.claim(claim)).await;
         let claim = claim.map_err(|error| match error {
             scylla::ClaimError::Taken(node) => CliError::Failed(format!(
                 "keyspace {keyspace} is in use by {node}, which is running: give this command its data_dir"
@@ -167,11 +170,7 @@ impl Operator {
 async fn send_to_server(folder: &Path, request: Request<Body>) -> Result<Response<Body>, CliError> {
     let unreached = |error: std::io::Error| {
         let socket = folder.join("roost.sock");
-        CliError::Failed(format!(
-            "a server uses {}, but does not answer at {} ({error})",
-            folder.display(),
-            socket.display()
-        ))
+        CliError::Failed(format!("no server answers at {} ({error})", socket.display()))
     };
     let (address, _folder) = data_dir::socket_of(folder).map_err(unreached)?;
     let stream = UnixStream::connect(address).await.map_err(unreached)?;

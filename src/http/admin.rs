@@ -1,6 +1,8 @@
 //! What operators' commands ask of a running server, by a Unix socket in its data folder and never by
 //! the public listener. Who may open the socket (mode 0600, its owner) may do all of it.
 
+pub mod nodes;
+
 use crate::data_dir::DataDir;
 use crate::storage::{Backup, DeadLetter, Jobs, Page, StorageError};
 use axum::body::Body;

@@ -77,8 +77,61 @@ impl UserId {
     pub fn mixed(self) -> u64 {
         // A version 7 id ends in 62 random bits; one of an outside maker may not, so all of it is mixed in.
         let (high, low) = self.0.as_u64_pair();
-        (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        mixed(high, low)
     }
+}
+
+/// A room's id: a ULID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(u128);
+
+/// A text that is no room's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a room's id has 26 of the digits 0-9 and the letters A-Z without I, L, O and U")]
+pub struct NoRoomId;
+
+/// The digits of a ULID (Crockford's base 32), by their value.
+const ULID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl RoomId {
+    /// A number of it that others have little in common with.
+    #[must_use]
+    pub fn mixed(self) -> u64 {
+        mixed((self.0 >> 64) as u64, self.0 as u64)
+    }
+}
+
+impl FromStr for RoomId {
+    type Err = NoRoomId;
+
+    fn from_str(text: &str) -> Result<Self, NoRoomId> {
+        let value = |digit: u8| {
+            ULID_DIGITS.iter().position(|known| *known == digit.to_ascii_uppercase()).ok_or(NoRoomId)
+        };
+        // 26 digits are 130 bits: the first has three.
+        if text.len() != 26 || value(text.as_bytes()[0])? > 7 {
+            return Err(NoRoomId);
+        }
+        text.bytes().try_fold(0, |sum, digit| Ok(sum << 5 | value(digit)? as u128)).map(Self)
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digit = |place: u32| ULID_DIGITS[(self.0 >> (5 * place) & 31) as usize] as char;
+        f.write_str(&(0..26).rev().map(digit).collect::<String>())
+    }
+}
+
+impl fmt::Debug for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Numbers of an id, all bits of which have a part in each bit of what comes of them at the top.
+const fn mixed(high: u64, low: u64) -> u64 {
+    (high ^ low.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl ConnectionId {
@@ -111,13 +164,25 @@ impl PostId {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectionId, PostId};
+    use super::{ConnectionId, PostId, RoomId};
     use crate::model::timestamp::Timestamp;
 
     #[test]
     fn an_id_of_a_connection_says_when_it_was_made() {
         let (before, made, after) = (Timestamp::now(), ConnectionId::make().made_at(), Timestamp::now());
         assert!((before..=after).contains(&made), "{before} {made} {after}");
+    }
+
+    #[test]
+    fn a_rooms_id_is_read_as_it_is_written_and_nothing_else_is() {
+        for id in ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+            assert_eq!(id.parse::<RoomId>().unwrap().to_string(), id);
+        }
+        for text in
+            ["", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01ARZ3NDEKTSV4RRFFQ69G5FAU", "01ARZ3NDEKTSV4RRFFQ69G5FA"]
+        {
+            assert!(text.parse::<RoomId>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod event;
 pub mod frame;
 pub mod id;
+pub mod operation;
 pub mod post;
 pub mod secret;
 pub mod shard;

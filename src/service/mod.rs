@@ -1,6 +1,7 @@
 //! What can be done, one file a subject: check, then store or tell the home. No HTTP, no SQL.
 
 pub mod account;
+pub mod cluster;
 pub mod follow;
 pub mod like;
 pub mod page;

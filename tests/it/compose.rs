@@ -2,8 +2,10 @@
 //! each service's command line and environment as they stand, hosts and paths mapped, and the script of the
 //! build stage. What only an engine can run is named by the last test.
 
-use crate::harness::child::RealServer;
-use crate::harness::engines::{cql_nodes, lasting_port, redis_url};
+mod balancer;
+mod cluster;
+
+use crate::harness::engines::lasting_port;
 use crate::harness::{skip, until};
 use roost::config::Config;
 use serde_yaml_ng::Value;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const SECRET: &str = "thirty-two bytes and a few more of text";
+const NODES: [&str; 3] = ["roost-1", "roost-2", "roost-3"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,7 +25,8 @@ fn root() -> &'static Path {
 
 fn services() -> HashMap<String, Value> {
     let text = fs::read_to_string(root().join("docker-compose.yml")).expect("the file");
-    let file: HashMap<String, Value> = serde_yaml_ng::from_str(&text).expect("it is YAML");
+    let mut file: Value = serde_yaml_ng::from_str(&text).expect("it is YAML");
+    file.apply_merge().expect("what is merged is a map");
     serde_yaml_ng::from_value(file["services"].clone()).expect("services by name")
 }
 
@@ -42,9 +46,15 @@ fn healthcheck(service: &Value) -> Vec<String> {
     test[1..].to_vec()
 }
 
-/// A value with the only variable that has no default.
+/// A value with what stands for a variable that is not set: its default, or a secret where it has none.
 fn filled_in(value: &str) -> String {
-    if value.starts_with("${ROOST_JWT_SECRET:?") { SECRET.to_owned() } else { value.to_owned() }
+    match value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        None => value.to_owned(),
+        Some(variable) => match variable.split_once(":-") {
+            Some((_, default)) => default.to_owned(),
+            None => SECRET.to_owned(),
+        },
+    }
 }
 
 /// A process that is killed when its test ends.
@@ -65,16 +75,28 @@ fn every_service_is_probed_bounded_and_starts_again() {
         for bound in ["mem_limit", "restart"] {
             assert!(service[bound].is_string(), "{name} has {bound}");
         }
-        // Only Roost is reached from outside, and that by loopback.
+        // Only the balancer is reached from outside, and that by loopback.
         let ports: Vec<_> = service["ports"].as_sequence().into_iter().flatten().collect();
-        assert_eq!(ports.is_empty(), name != "roost", "{name}");
+        assert_eq!(ports.is_empty(), name != "balancer", "{name}");
         assert!(ports.iter().all(|port| port.as_str().is_some_and(|port| port.starts_with("127.0.0.1:"))));
     }
-    let roost = service("roost");
-    assert_eq!(roost["read_only"], Value::Bool(true));
-    assert_eq!(words(&roost["cap_drop"]), ["ALL"]);
-    let volume = format!("roost:{}", roost["environment"]["ROOST_DATA_DIR"].as_str().unwrap());
-    assert_eq!(words(&roost["volumes"]), [volume], "what it writes is in a volume");
+    for name in NODES {
+        let roost = service(name);
+        assert_eq!(roost["read_only"], Value::Bool(true));
+        assert_eq!(words(&roost["cap_drop"]), ["ALL"]);
+        let volume = format!("{name}:{}", roost["environment"]["ROOST_DATA_DIR"].as_str().unwrap());
+        assert_eq!(words(&roost["volumes"]), [volume], "what it writes is in a volume of its own");
+    }
+}
+
+#[test]
+fn nodes_differ_in_what_is_their_own_and_in_nothing_else() {
+    let of = |name: &str| {
+        let text = serde_yaml_ng::to_string(&service(name)).unwrap();
+        text.replace(name, "this node")
+    };
+    assert_eq!(of(NODES[0]), of(NODES[1]));
+    assert_eq!(of(NODES[0]), of(NODES[2]));
 }
 
 #[tokio::test]
@@ -115,7 +137,7 @@ async fn redis_runs_by_its_command_line_bounded_and_without_a_disk() {
 
 #[test]
 fn every_variable_of_roost_is_a_setting() {
-    let roost = service("roost");
+    let roost = service(NODES[0]);
     for (name, value) in roost["environment"].as_mapping().unwrap() {
         let name = name.as_str().unwrap();
         assert!(Config::SETTINGS.iter().any(|setting| setting.variable() == name), "{name}");
@@ -123,68 +145,38 @@ fn every_variable_of_roost_is_a_setting() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn roost_runs_by_its_command_line_and_environment_and_its_healthcheck_agrees() {
-    let Some(redis) = redis_url() else { return };
-    let Some(nodes) = cql_nodes() else { return };
-    let roost = service("roost");
-    let command = words(&roost["command"]);
-    let mut server = RealServer::bare(&command.iter().map(String::as_str).collect::<Vec<_>>());
-    let listen = format!("127.0.0.1:{}", lasting_port(&[Ipv4Addr::LOCALHOST]));
-    let data = server.data_dir().display().to_string();
-    let keyspace = format!("compose_{}", std::process::id());
-    for (name, value) in roost["environment"].as_mapping().unwrap() {
-        let (name, stands) = (name.as_str().unwrap(), value.as_str().unwrap());
-        // What is mapped must be what the file's other services and volumes are called.
-        let mapped = |expected: &str, here: &str| {
-            assert_eq!(stands, expected, "{name}");
-            here.to_owned()
-        };
-        let value = match name {
-            "ROOST_LISTEN" => mapped("0.0.0.0:8080", &listen),
-            "ROOST_DATA_DIR" => mapped("/var/lib/roost", &data),
-            "ROOST_SCYLLA_NODES" => mapped("scylla:9042", &nodes.join(",")),
-            "ROOST_SCYLLA_KEYSPACE" => mapped("roost", &keyspace),
-            "ROOST_REDIS_URL" => mapped("redis://redis:6379", &redis),
-            _ => filled_in(stands),
-        };
-        server.set(name, &value);
-    }
-    let probe = healthcheck(&roost);
-    assert_eq!(probe[0], "/usr/local/bin/roost");
-    let arguments: Vec<_> = probe[1..].iter().map(String::as_str).collect();
-    let before = server.runs(&arguments);
-    assert_eq!(before.status.code(), Some(1), "nobody is there: {before:?}");
-    assert!(String::from_utf8_lossy(&before.stderr).starts_with("roost: http://127.0.0.1:"), "{before:?}");
-
-    server.spawn();
-    until("it is healthy", async || server.runs(&arguments).status.success().then_some(())).await;
-    assert!(!server.log().contains("there is no such setting"), "{}", server.log());
-    let ann = server.person("ann").await;
-    let post = ann.posts("hello").await;
-    ann.reads(&[post]).await;
-    // It is the cluster and Redis that it goes by.
-    let health = ann.get("/health").await.expect(200);
-    assert_eq!(health["dependencies"]["store"]["state"], "ok", "{health}");
-    assert_eq!(health["dependencies"]["redis"]["state"], "ok", "{health}");
-    assert!(!server.data_dir().join("roost.db").exists(), "the posts are in no database of its own");
-}
-
 #[test]
-fn compose_takes_the_file_and_asks_for_the_secret() {
-    let test = "compose_takes_the_file_and_asks_for_the_secret";
+fn compose_takes_the_file_and_asks_for_the_secrets() {
+    let test = "compose_takes_the_file_and_asks_for_the_secrets";
     let Some(compose) = compose() else { return skip(test, "needs docker-compose") };
-    let config = |secret: Option<&str>| {
+    let config = |options: &[&str], secrets: &[&str]| {
         let mut command = Command::new(compose[0]);
-        command.args(&compose[1..]).args(["config", "-q"]).current_dir(root());
-        command.env_remove("ROOST_JWT_SECRET").envs(secret.map(|secret| ("ROOST_JWT_SECRET", secret)));
+        command.args(&compose[1..]).args(options).arg("config").current_dir(root());
+        for secret in ["ROOST_JWT_SECRET", "ROOST_CLUSTER_SECRET"] {
+            command.env_remove(secret);
+            if secrets.contains(&secret) {
+                command.env(secret, SECRET);
+            }
+        }
         command.output().unwrap()
     };
-    let taken = config(Some(SECRET));
+    let both = ["ROOST_JWT_SECRET", "ROOST_CLUSTER_SECRET"];
+    let taken = config(&[], &both);
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
-    let refused = config(None);
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && told.contains("at least 32 bytes of random text"), "{told}");
+    let three = config(&["--env-file", "docker/three.env"], &both);
+    let told = String::from_utf8_lossy(&three.stdout).into_owned();
+    assert!(three.status.success(), "{}", String::from_utf8_lossy(&three.stderr));
+    let profile = |name: &str| words(&service(name)["profiles"]);
+    assert_eq!([profile("scylla-2"), profile("scylla-3")], [["three"], ["three"]], "else there is one");
+    let file = fs::read_to_string(root().join("docker/three.env")).unwrap();
+    assert!(file.lines().any(|line| line == "COMPOSE_PROFILES=three"), "{file}");
+    assert!(told.contains("ROOST_SCYLLA_NODES: scylla:9042,scylla-2:9042,scylla-3:9042"), "{told}");
+    for missing in both {
+        let refused = config(&[], &both.map(|secret| if secret == missing { "" } else { secret }));
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{missing}");
+        assert!(told.contains(missing) && told.contains("at least 32 bytes of random text"), "{told}");
+    }
 }
 
 /// The program, or the engine's own command, whichever is there.
@@ -219,7 +211,7 @@ fn the_build_stage_makes_a_program_that_the_image_can_run() {
 fn the_image_runs_what_its_build_stage_made_as_nobody() {
     let text = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let lines: Vec<_> = text.lines().map(str::trim).collect();
-    let roost = service("roost");
+    let roost = service(NODES[0]);
     let probe = serde_json::to_string(&healthcheck(&roost)).unwrap().replace("\",\"", "\", \"");
     let data = roost["environment"]["ROOST_DATA_DIR"].as_str().unwrap();
     for line in [
@@ -240,7 +232,8 @@ fn what_only_a_container_engine_can_run_is_named() {
     let images = services().into_values().filter_map(|service| service["image"].as_str().map(str::to_owned));
     let mut images: Vec<_> = images.filter(|image| image != "roost").collect();
     images.sort();
-    assert_eq!(images.len(), 2);
+    images.dedup();
+    assert_eq!(images.len(), 3);
     let operating = fs::read_to_string(root().join("docs/operating.md")).unwrap();
     for image in &images {
         assert!(
@@ -250,8 +243,8 @@ fn what_only_a_container_engine_can_run_is_named() {
     }
     let told = format!(
         "not run without a container engine: the Dockerfile itself; the images {}; the healthcheck, command \
-         line and memory limit of scylla; read-only roots, users, volumes and waiting of the services\n",
-        images.join(" and ")
+         lines and memory limit of scylla; read-only roots, users, volumes and waiting of the services\n",
+        images.join(", ")
     );
     std::io::stderr().write_all(told.as_bytes()).unwrap();
 }

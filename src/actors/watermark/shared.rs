@@ -57,6 +57,13 @@ impl Watermark {
         }
     }
 
+    /// This node is home of those authors now: of their entries only these are still on their way.
+    pub fn begin_home(&self, undelivered: &[(Seq, UserId)], is_ours: impl Fn(UserId) -> bool) {
+        let undelivered: BTreeSet<Seq> = undelivered.iter().map(|(seq, _)| *seq).collect();
+        // One that was passed on here before may be missing in timelines until it has been fanned out.
+        self.lock().elsewhere.retain(|seq, author| !is_ours(*author) || undelivered.contains(seq));
+    }
+
     /// An entry of this home is about to be sent to so many nodes.
     pub fn to_be_heard(&self, seq: Seq, nodes: usize) {
         if nodes > 0 {

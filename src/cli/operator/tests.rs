@@ -164,6 +164,6 @@ async fn a_folder_without_data_or_without_an_answer_is_told_in_a_line() {
     let root = folder(0).await;
     let _locked = DataDir::open(root.path()).unwrap();
     let line = said(root.path(), &["list"]).await.unwrap_err();
-    assert!(line.contains("does not answer at") && line.contains("roost.sock"), "{line}");
+    assert!(line.contains("no server answers at") && line.contains("roost.sock"), "{line}");
     assert!(matches!(Operator::reach(root.path()).await, Ok(Operator::Server(_))));
 }

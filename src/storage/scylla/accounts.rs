@@ -177,7 +177,7 @@ impl Inner {
     /// address; of one that is not, both are free.
     pub(super) async fn redo_register(self: &Arc<Self>, seq: Seq, job: &Job) -> Result<(), StorageError> {
         let Job::Register { user, email, username } = job else { return Ok(()) };
-        let row = self.read_user(*user).await?;
+        let row = self.keep_from(*user, seq).await?;
         self.tell_user(*user, &row, seq).await?;
         if let Some(email) = email {
             self.settle(&Key::Email(email.clone()), *user).await?;
@@ -245,7 +245,7 @@ impl Inner {
     /// Finishes a change of name that a former run left, if it was made.
     pub(super) async fn redo_rename(self: &Arc<Self>, seq: Seq, job: &Job) -> Result<(), StorageError> {
         let Job::Rename { user, from, to } = job else { return Ok(()) };
-        let row = self.read_user(*user).await?;
+        let row = self.keep_from(*user, seq).await?;
         self.tell_user(*user, &row, seq).await?;
         self.settle(&Key::Name(to.clone()), *user).await?;
         self.settle(&Key::Name(from.clone()), *user).await

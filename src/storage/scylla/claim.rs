@@ -1,9 +1,11 @@
-//! Which node keeps a store: one at a time, as long as it renews its claim.
+//! Who keeps a store: one node, or one cluster, at a time, as long as it renews its claim.
 //!
-//! A node that finds another's claim looks at it for [`LAPSE`]: one that was renewed meanwhile is alive, and this
+//! Whoever finds another's claim looks at it for [`LAPSE`]: one that was renewed meanwhile is alive, and this
 //! node does not start. Nobody's clock is compared with another's. A node takes its own claim over at once: its data
-//! folder's lock says that the process before it is gone. A node that lost its claim (it was cut off for
-//! longer) closes its store: what it had under way is decided by the authors' rows.
+//! folder's lock says that the process before it is gone. The nodes of a cluster have one claim, known by the
+//! cluster's id: each renews it where none of the others has since it looked last, and who leaves lets it be. A node
+//! that lost its claim (it was cut off for longer) closes its store: what it had under way is decided by the
+//! authors' rows.
 
 use super::cql::{Cql, Decision, Use};
 use super::{Inner, Store};
@@ -18,27 +20,30 @@ const RENEW: Duration = Duration::from_secs(2);
 /// A claim that is not renewed for so long is nobody's.
 const LAPSE: Duration = Duration::from_secs(6);
 
+/// What a cluster's name stands behind in the row.
+const CLUSTER: &str = "cluster ";
+
 /// Why a node may not have a store.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Another one has it.
-    #[error("the store belongs to node {0}, which is running: give each node a store of its own")]
+    /// Another one has it: a node, by its name, or `cluster` and its name.
+    #[error("the store belongs to {}, which is running: give each node, or each cluster, a store of its own", shown(.0))]
     Taken(String),
     /// The cluster did not say.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
-/// As whom a store is kept.
-#[derive(Clone, Debug)]
+/// Who keeps a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimant {
-    /// One node alone, called so.
+    /// One node alone; the name tells it from every other and is the same after a restart.
     Node(String),
-    /// All nodes of a cluster together.
+    /// All nodes that give the same name and id.
     Cluster {
-        /// What it is called.
+        /// What operators call it.
         name: String,
-        /// What tells it from every other.
+        /// The same for all of its nodes, and another's never.
         id: Uuid,
     },
 }
@@ -52,7 +57,8 @@ pub struct Claim {
 #[derive(Clone)]
 struct Holder {
     store: Store,
-    node: String,
+    claimant: Claimant,
+    /// The node's start, or the cluster's id.
     boot: Uuid,
     read: PreparedStatement,
     write: PreparedStatement,
@@ -62,20 +68,20 @@ struct Holder {
 type Row = (Option<String>, Option<Uuid>, Option<i64>);
 
 impl Store {
-    /// Claims the store for a node; `node` tells it from every other and is the same after a restart.
+    /// Claims the store for a node, or with the other nodes of its cluster.
     ///
     /// # Errors
-    /// Where another node has it, or the cluster does not answer.
+    /// Where somebody else has it, or the CQL cluster does not answer.
     pub async fn claim(&self, claimant: Claimant) -> Result<Claim, ClaimError> {
-        let node = match claimant {
-            Claimant::Node(node) => node,
-            Claimant::Cluster { name, id } => format!("cluster {name} ({id})"),
-        };
         let cql = &self.0.cql;
+        let boot = match &claimant {
+            Claimant::Node(_) => Uuid::new_v4(),
+            Claimant::Cluster { id, .. } => *id,
+        };
         let holder = Holder {
             store: self.clone(),
-            node,
-            boot: Uuid::new_v4(),
+            claimant,
+            boot,
             read: prepare_read(cql).await?,
             write: prepare_write(cql).await?,
         };
@@ -86,12 +92,15 @@ impl Store {
 }
 
 impl Claim {
-    /// Gives the store back: the next node need not wait.
+    /// Gives the store back: the next node need not wait. A cluster's lapses once none of its nodes renews it.
     ///
     /// # Errors
     /// Where the cluster does not answer.
     pub async fn release(&self) -> Result<(), StorageError> {
         self.renewing.abort();
+        if matches!(self.holder.claimant, Claimant::Cluster { .. }) {
+            return Ok(());
+        }
         let (_, boot, version) = self.holder.row().await?;
         if boot == Some(self.holder.boot) {
             self.holder.write(None, version).await?;
@@ -103,29 +112,36 @@ impl Claim {
 impl Holder {
     async fn take(&self) -> Result<(), ClaimError> {
         loop {
-            let (node, boot, version) = self.row().await?;
-            match node {
-                // An answer may have been lost: it is taken.
+            let (holder, boot, version) = self.row().await?;
+            match holder {
+                // An answer may have been lost, or another node of the cluster was here first: it is taken.
                 _ if boot == Some(self.boot) => return Ok(()),
-                Some(node) if node != self.node => {
+                Some(holder) if self.claimant != Claimant::Node(holder.clone()) => {
+                    let holder_shown = shown(&holder);
                     tracing::info!(
-                        node,
-                        "the store was node {node}'s: looking whether that is still running"
+                        holder,
+                        "the store was {holder_shown}'s: looking whether that is still running"
                     );
                     tokio::time::sleep(LAPSE).await;
-                    if self.row().await?.2 != version {
-                        return Err(ClaimError::Taken(node));
+                    match self.row().await? {
+                        (_, _, renewed) if renewed == version => {}
+                        (Some(now), boot, _) if boot != Some(self.boot) => {
+                            return Err(ClaimError::Taken(now));
+                        }
+                        // Given back meanwhile, or taken by another node of the cluster.
+                        _ => continue,
                     }
                 }
                 _ => {}
             }
-            if self.write(Some(&self.node), version).await? == Decision::Applied {
+            if self.write(Some(&self.claimant.column()), version).await? == Decision::Applied {
                 return Ok(());
             }
         }
     }
 
     async fn renew(self) {
+        let mut seen = None;
         loop {
             tokio::time::sleep(RENEW).await;
             let renewed = async {
@@ -133,16 +149,24 @@ impl Holder {
                 if boot != Some(self.boot) {
                     return Err(ClaimError::Taken(node.unwrap_or_default()));
                 }
-                // One that was not applied is tried again in a moment.
-                self.write(Some(&self.node), version).await?;
+                // Another node of the cluster has renewed it since this one looked.
+                let is_others = matches!(self.claimant, Claimant::Cluster { .. }) && seen != version;
+                seen = version;
+                if !is_others {
+                    // One that was not applied is tried again in a moment.
+                    let renewed = self.write(Some(&self.claimant.column()), version).await?;
+                    seen =
+                        if renewed == Decision::Applied { version.map(|version| version + 1) } else { seen };
+                }
                 Ok(())
             };
             match renewed.await {
                 Ok(()) => {}
                 Err(ClaimError::Taken(node)) => {
+                    let taker = shown(&node);
                     tracing::error!(
                         node,
-                        "node {node} has taken the store over: this one writes nothing any more"
+                        "{taker} has taken the store over: this one writes nothing any more"
                     );
                     let _ = self.store.close().await;
                     return;
@@ -168,6 +192,21 @@ impl Holder {
     fn inner(&self) -> &Inner {
         &self.store.0
     }
+}
+
+impl Claimant {
+    /// As it stands in the row.
+    fn column(&self) -> String {
+        match self {
+            Self::Node(node) => node.clone(),
+            Self::Cluster { name, .. } => format!("{CLUSTER}{name}"),
+        }
+    }
+}
+
+/// Whoever a row names, in a sentence.
+fn shown(holder: &str) -> String {
+    if holder.starts_with(CLUSTER) { holder.to_owned() } else { format!("node {holder}") }
 }
 
 async fn prepare_read(cql: &Cql) -> Result<PreparedStatement, StorageError> {

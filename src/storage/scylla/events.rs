@@ -5,6 +5,7 @@
 //! read when they are due.
 
 use super::cql::{Cql, statements};
+use super::home::LEFT_AFTER;
 use super::jobs::Queue;
 use super::stamp::{self, column, from_column};
 use super::{Inner, Store};
@@ -57,6 +58,7 @@ pub(super) struct Waiting {
     pub(super) due_at: Timestamp,
     /// What it is buried as, once that was begun.
     letter: Option<Seq>,
+    known_at: Instant,
 }
 
 /// How many letters there were.
@@ -83,8 +85,8 @@ impl Events {
 }
 
 impl Waiting {
-    pub(super) const fn new(attempts: i32, due_at: Timestamp) -> Self {
-        Self { attempts, due_at, letter: None }
+    pub(super) fn new(attempts: i32, due_at: Timestamp) -> Self {
+        Self { attempts, due_at, letter: None, known_at: Instant::now() }
     }
 }
 
@@ -106,7 +108,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Leaves to their homes what this process could not send for so long that those know it by now. An event that was
+    /// queued late for its stamp a home may not look for any more: whoever queued it keeps it.
+    fn leave_to_homes(&self) {
+        let is_left = |seq: &Seq, event: &Waiting| {
+            let age_then =
+                stamp::between(*seq, stamp::at(Timestamp::now())).saturating_sub(event.known_at.elapsed());
+            event.known_at.elapsed() > LEFT_AFTER
+                && age_then < LEFT_AFTER / 2
+                && !self.home.has(Shard(stamp::shard(*seq) as u8))
+        };
+        self.events.waiting().retain(|seq, event| !is_left(seq, event));
+    }
+
     async fn due_events(&self, now: Timestamp, limit: usize) -> Result<Vec<EventJob>, StorageError> {
+        if self.has_others() {
+            self.leave_to_homes();
+        }
         let due: Vec<(Seq, Waiting)> = {
             let waiting = self.events.waiting();
             let due = waiting.iter().filter(|(_, event)| event.due_at <= now);

@@ -185,31 +185,43 @@ impl Inner {
             ControlFlow::Continue(row) => row,
         };
         let mut noted = row.job(pair, at);
-        let seq = self.begin_job(pair.0, &noted).await?;
+        let mut seq = self.begin_job(pair.0, &noted).await?;
+        let mut former = Vec::new();
         let mut revision = 0;
         let mut pauses = Pauses::default();
         loop {
             row.take_job(seq);
             match self.write_claim(pair, &claim, &row).await {
-                Ok(Decision::Applied) => return Ok(ControlFlow::Continue((seq, row))),
+                Ok(Decision::Applied) => {
+                    self.end_jobs(former);
+                    return Ok(ControlFlow::Continue((seq, row)));
+                }
                 Ok(Decision::Refused | Decision::Unknown) | Err(StorageError::Unavailable(_)) => {}
                 Err(error) => return Err(error),
             }
             pauses.next().await;
             claim = until_done("a follow", || self.follow_claim(pair)).await?;
-            if let Some(made) = claim.row.as_ref().filter(|row| row.is_of(seq)) {
+            let made_by = |made: &Row| former.iter().copied().chain([seq]).find(|seq| made.is_of(*seq));
+            let noted_as = seq;
+            if let Some((made, seq)) = claim.row.as_ref().and_then(|made| Some((made, made_by(made)?))) {
+                self.end_jobs(former.into_iter().chain([noted_as]).filter(|other| *other != seq));
                 return Ok(ControlFlow::Continue((seq, made.clone())));
             }
             row = match verdict(&claim) {
                 ControlFlow::Break(answer) => {
                     // What was sent goes by counts that are no longer so: it cannot be done any more.
+                    self.end_jobs(former);
                     self.end_job(seq);
                     return Ok(ControlFlow::Break(answer));
                 }
                 ControlFlow::Continue(row) => row,
             };
             let job = row.job(pair, at);
-            if job != noted {
+            if self.is_worn(seq) {
+                former.push(seq);
+                seq = until_done("the job of a follow", || self.begin_job(pair.0, &job)).await?;
+                (noted, revision) = (job, 0);
+            } else if job != noted {
                 revision += 1;
                 until_done("the job of a follow", || self.write_job(seq, &job, revision)).await?;
                 noted = job;
@@ -277,10 +289,10 @@ impl Inner {
             let claim = self.follow_claim(pair).await?;
             match claim.row.as_ref() {
                 Some(row) if row.is_of(seq) => break row.clone(),
-                Some(row) if row.version >= version => return Ok(()),
                 _ => {}
             }
-            // It was not done; so that it never will be, what was sent for it goes by other counts.
+            // It was not done; so that it never will be, what was sent for it goes by other counts. Whoever is still
+            // at it, on another node, finds that out and goes on under another job.
             if self.fence_follows(follower, &claim).await? == Decision::Applied {
                 return Ok(());
             }

@@ -92,6 +92,8 @@ type JobRow = (i32, i32, i64, String, i64);
 const GATHER: Duration = Duration::from_millis(250);
 /// A pause after marking failed.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Older jobs may be finished elsewhere soon: a minute, less the difference of two clocks, a transaction and a write.
+const WORN: Duration = Duration::from_secs(40);
 /// A job that takes this process longer hangs, or was left by a fault.
 const STUCK: Duration = Duration::from_secs(600);
 /// Jobs marked in one request.
@@ -216,6 +218,11 @@ impl Inner {
         let ours = entries.into_iter().filter(|(_, author)| !self.home.is_gone(Shard::of(*author)));
         let ours: Vec<_> = ours.collect();
         self.jobs.open().extend(ours);
+    }
+
+    /// Whether a job has taken so long that a home may soon finish it, or has: whoever is still at it begins another.
+    pub(super) fn is_worn(&self, seq: Seq) -> bool {
+        self.has_others() && stamp::time(seq) < Timestamp::now().before(WORN)
     }
 
     /// A job is done: soon it is marked so.

@@ -64,8 +64,11 @@ struct Wish {
     answer: oneshot::Sender<Result<bool, StorageError>>,
     /// Its job, once there is one.
     job: Option<Noted>,
-    /// What became of it.
+    /// Jobs that it had before, which took too long: one of them may have made it.
+    former: Vec<Seq>,
+    /// What became of it, and by which job.
     made: Option<Row>,
+    made_by: Option<Seq>,
 }
 
 /// A job and its row.
@@ -172,7 +175,10 @@ impl Inner {
     ) -> Result<bool, StorageError> {
         let key = (post, shard_of(user));
         let (answer, answered) = oneshot::channel();
-        if self.likes.groups.join(key, Wish { user, like, at, answer, job: None, made: None })? {
+        if self.likes.groups.join(
+            key,
+            Wish { user, like, at, answer, job: None, former: Vec::new(), made: None, made_by: None },
+        )? {
             let inner = self.clone();
             tokio::spawn(async move {
                 let mut running = inner.likes.groups.run(key);
@@ -202,9 +208,9 @@ impl Inner {
                 Ok(Tried::Again) => {}
                 Err(StorageError::Unavailable(_)) if is_sent => {}
                 Err(error) => {
-                    for Wish { answer, job, .. } in group {
-                        if let Some(noted) = job.filter(|_| !is_sent) {
-                            self.end_job(noted.seq);
+                    for Wish { answer, job, former, .. } in group {
+                        if !is_sent {
+                            self.end_jobs(job.map(|noted| noted.seq).into_iter().chain(former));
                         }
                         let _ = answer.send(Err(error.clone()));
                     }
@@ -228,6 +234,9 @@ impl Inner {
         let mut total = shard.total;
         let mut takes = Vec::new();
         for wish in group.iter_mut() {
+            if let Some(worn) = wish.job.take_if(|noted| self.is_worn(noted.seq)) {
+                wish.former.push(worn.seq);
+            }
             let stamp = |user| self.clock.stamp(stamp::shard_of(user), None, |_| {});
             let Some((seq, next)) = wish.next(shard.rows.get(&wish.user.0), stamp) else { continue };
             total += if next.likes { 1 } else { -1 };
@@ -265,18 +274,17 @@ impl Inner {
         let finished = group.into_iter().map(|wish| {
             let (inner, counted) = (&self, counted.clone());
             async move {
-                let Wish { user, at, answer, job, made, .. } = wish;
+                let Wish { user, at, answer, job, former, made, made_by, .. } = wish;
+                let made_by = made_by.or(job.as_ref().map(|noted| noted.seq));
                 let done = async {
                     counted?;
-                    if let (Some(Noted { seq, .. }), Some(row)) = (&job, &made) {
+                    if let (Some(seq), Some(row)) = (made_by, &made) {
                         let like = row.like(user, key.0);
                         let change =
                             if row.likes { Change::LikeCreated(&like) } else { Change::LikeDeleted(&like) };
-                        until_done("the event of a like", || inner.publish(*seq, &change, at)).await?;
+                        until_done("the event of a like", || inner.publish(seq, &change, at)).await?;
                     }
-                    if let Some(noted) = job {
-                        inner.end_job(noted.seq);
-                    }
+                    inner.end_jobs(job.map(|noted| noted.seq).into_iter().chain(former));
                     Ok(made.is_some())
                 };
                 // Whoever asked may have gone.
@@ -297,7 +305,7 @@ impl Inner {
     /// Does what a like of a former run, or one that was taken back, has left to be done, from what the claim says
     /// now; leaves it undone where the claim was not changed, which it cannot be any more then.
     pub(super) async fn redo_like(self: &Arc<Self>, seq: Seq, job: &Job) -> Result<(), StorageError> {
-        let Job::Like { id, user, post, created_at, version, ends, at } = *job else {
+        let Job::Like { id, user, post, created_at, ends, at, .. } = *job else {
             return Ok(());
         };
         let key = (post, shard_of(user));
@@ -306,10 +314,10 @@ impl Inner {
             let shard = self.likes_shard(key, [user.0]).await?;
             match shard.rows.get(&user.0) {
                 Some(row) if row.is_of(seq) => break shard,
-                Some(row) if row.version >= version => return Ok(()),
                 _ => {}
             }
-            // It was not done; so that it never will be, what was sent for it goes by other counts.
+            // It was not done; so that it never will be, what was sent for it goes by other counts. Whoever is still
+            // at it, on another node, finds that out and goes on under another job.
             let counts = (shard.total, shard.changes.unwrap_or(0) + 1);
             if self.decide_likes(key, shard.changes, counts, &[]).await? == Decision::Applied {
                 return Ok(());
@@ -387,10 +395,12 @@ impl Inner {
 impl Wish {
     /// What its row is to be next, and the stamp of its job; none where there is nothing to be done (any more).
     fn next(&mut self, row: Option<&Row>, stamp: impl FnOnce(UserId) -> Seq) -> Option<(Seq, Row)> {
-        if let (Some(noted), Some(row)) = (&self.job, row)
-            && row.is_of(noted.seq)
+        let jobs = self.job.iter().map(|noted| noted.seq).chain(self.former.iter().copied());
+        if let Some(row) = row
+            && let Some(seq) = jobs.into_iter().find(|seq| row.is_of(*seq))
         {
             self.made = Some(row.clone());
+            self.made_by = Some(seq);
         }
         let likes = row.is_some_and(|row| row.likes);
         if self.made.is_some() || likes == self.like.is_some() {

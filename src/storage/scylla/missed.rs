@@ -3,12 +3,16 @@
 //!
 //! It owns `home_deletions` for reading. Entries come into timelines in any order and after their numbers, so
 //! nothing is covered up to a place: what is told, or was found deleted, is named.
+//!
+//! Where several nodes give numbers, an entry may get a smaller one than what a connection was sent before, and a
+//! follow may be known to another node later than here. So more is read than lies behind the cursor: an overlap of
+//! all, and of those who were followed lately all since the follow. Who had it already drops it.
 
-use super::Inner;
-use super::cql::statements;
+use super::cql::{WRITE_DEADLINE, statements};
 use super::sources::Followed;
 use super::stamp::{self, column, from_column};
 use super::wide::Freshness;
+use super::{Inner, Nodes};
 use crate::model::cursor::{Cursor, Seq};
 use crate::model::id::{PostId, UserId};
 use crate::model::timestamp::Timestamp;
@@ -17,13 +21,24 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Deletions that a replay holds at most: like posts over their bound, more are read from the timeline.
 const DELETIONS: usize = 10_000;
 /// Posts that may lie behind a cursor: each that is not told is told by a deletion.
 const POSTS: usize = TIMELINE_ENTRIES + DELETIONS;
+/// How far the clock of a node may be from that of the cluster's reference.
+const SKEW: Duration = Duration::from_secs(3);
+/// An entry's number is given before it is written (within the deadline of a write), by a clock that differs from that
+/// of whoever gave the cursor by twice the skew; a second for the rest.
+const OVERLAP: Duration = Duration::from_secs(WRITE_DEADLINE.as_secs() + 2 * SKEW.as_secs() + 1);
+/// A follow that began so long before the cursor was given is known to every node by then.
+const NEW_FOLLOW: Duration = Duration::from_secs(600);
+/// What a follow sees began at most so long before the follow got its place: a few requests, by another's clock.
+const FOLLOWING: Duration = Duration::from_secs(30);
 /// Wide authors that are read at once.
 const AT_ONCE: usize = 64;
 
@@ -34,6 +49,7 @@ statements! {
         home_deletions: Read, "SELECT author, seq, post, deleted_at FROM home_deletions WHERE reader = ? AND day IN ? AND seq > ?";
         of_author: Read, "SELECT author, seq, post FROM posts_by_author WHERE author = ? AND day IN ? AND seq > ?";
         deletions: Read, "SELECT author, seq, post, deleted_at FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ?";
+        new_follows: Read, "SELECT place, followee FROM following_by_place WHERE follower = ? AND place > ?";
     }
 }
 
@@ -41,8 +57,27 @@ statements! {
 #[derive(Clone)]
 struct Behind {
     reader: UserId,
+    /// The cursor's place: what lies behind it is counted.
+    cursor: Seq,
+    /// What lies behind this is told.
     after: Seq,
+    /// Who was followed lately, and from where on whatever follows that is told.
+    new: HashMap<UserId, Seq>,
+    /// From where on rows are read.
+    from: Seq,
     days: Vec<i32>,
+}
+
+impl Behind {
+    /// From where on an author's entries are told, if they are newer than the follow.
+    fn after(&self, author: UserId) -> Seq {
+        self.new.get(&author).map_or(self.after, |begun| self.after.min(*begun))
+    }
+
+    /// How many places lie behind the cursor.
+    fn count<T>(&self, places: &BTreeMap<Seq, T>) -> usize {
+        places.range((Bound::Excluded(self.cursor), Bound::Unbounded)).count()
+    }
 }
 
 /// What was found: posts by place, and deletions. None: more than may be told.
@@ -58,22 +93,30 @@ impl Inner {
         reader: UserId,
         cursor: Cursor,
     ) -> Result<Missed, StorageError> {
-        if cursor.store != self.name || cursor.seq > self.clock.head() {
+        let (skew, overlap) = match self.nodes {
+            Nodes::One => (Duration::ZERO, Duration::ZERO),
+            Nodes::Many => (2 * SKEW, OVERLAP),
+        };
+        let head = self.clock.head();
+        if cursor.store != self.name || cursor.seq > stamp::later(head, skew) {
             return Ok(Missed::Lost(Loss::Foreign));
         }
         let now = Timestamp::now();
         if stamp::time(cursor.seq) < now.before(TIMELINE_AGE) {
             return Ok(Missed::Lost(Loss::Expired));
         }
-        let newest = stamp::day(self.clock.head()).max(stamp::day_of(now));
-        let days = (stamp::day(cursor.seq)..=newest).collect();
-        let behind = Behind { reader, after: cursor.seq, days };
+        let after = if overlap.is_zero() { cursor.seq } else { stamp::earlier(cursor.seq, overlap) };
+        let new = self.new_follows(reader, cursor.seq).await?;
+        let from = new.values().copied().min().map_or(after, |begun| after.min(begun));
+        let newest = stamp::day(stamp::later(head, skew)).max(stamp::day_of(now));
+        let days = (stamp::day(from)..=newest).collect();
+        let behind = Behind { reader, cursor: cursor.seq, after, new, from, days };
 
         let all = tokio::try_join!(
             self.home_posts(&behind),
             self.home_deletions(&behind),
-            self.posts_behind(reader, cursor.seq, &behind),
-            self.deletions_behind(reader, cursor.seq, &behind),
+            self.posts_behind(reader, after, &behind),
+            self.deletions_behind(reader, after, &behind),
             self.wide_behind(&behind),
         )?;
         let (home, home_deletions, own, own_deletions, wide) = all;
@@ -84,24 +127,37 @@ impl Inner {
         };
         posts.extend(own.into_iter().chain(more));
         deletions.extend(own_deletions.into_iter().chain(gone));
-        if posts.len() > POSTS || deletions.len() > DELETIONS {
+        if behind.count(&posts) > POSTS || behind.count(&deletions) > DELETIONS {
             return Ok(Missed::Lost(Loss::TooMany));
         }
-        self.told(posts, deletions).await
+        self.told(&behind, posts, deletions).await
+    }
+
+    /// Whom a reader follows since shortly before the cursor, or later, and from where on that is to be told.
+    async fn new_follows(&self, reader: UserId, cursor: Seq) -> Result<HashMap<UserId, Seq>, StorageError> {
+        let lately = stamp::earlier(cursor, NEW_FOLLOW);
+        let rows: Vec<(i64, Uuid)> =
+            self.cql.rows(&self.missed.new_follows, (reader.0, column(lately))).await?;
+        let begun = |place| stamp::earlier(from_column(place), FOLLOWING);
+        Ok(rows.into_iter().map(|(place, followee)| (UserId(followee), begun(place))).collect())
     }
 
     /// The entries of those places, as they are now.
     async fn told(
         &self,
+        behind: &Behind,
         posts: BTreeMap<Seq, PostId>,
         deletions: BTreeMap<Seq, EntryChange>,
     ) -> Result<Missed, StorageError> {
         // Most posts of many that are too many are living: the marks alone tell, at a fraction of the cost.
-        let ids: Vec<PostId> = posts.values().copied().collect();
-        if posts.len() > TIMELINE_ENTRIES && posts.len() - self.deleted(&ids).await?.len() > TIMELINE_ENTRIES
+        let counted = posts.range((Bound::Excluded(behind.cursor), Bound::Unbounded));
+        let counted: Vec<PostId> = counted.map(|(_, id)| *id).collect();
+        if counted.len() > TIMELINE_ENTRIES
+            && counted.len() - self.deleted(&counted).await?.len() > TIMELINE_ENTRIES
         {
             return Ok(Missed::Lost(Loss::TooMany));
         }
+        let ids: Vec<PostId> = posts.values().copied().collect();
         let mut also: Vec<Seq> = posts.keys().chain(deletions.keys()).copied().collect();
         also.sort_unstable();
         let mut living = self.living(&ids).await?;
@@ -123,14 +179,14 @@ impl Inner {
         let mut known = HashMap::new();
         let mut place = Some(PagingState::start());
         while let Some(at) = place {
-            let values = (behind.reader.0, &behind.days, column(behind.after));
+            let values = (behind.reader.0, &behind.days, column(behind.from));
             let (rows, next) = self.cql.page::<PostRow>(&self.missed.home, &values, at).await?;
             self.learn(behind.reader, &mut known, rows.iter().map(|row| UserId(row.0))).await?;
             posts.extend(rows.into_iter().filter_map(|(author, seq, post)| {
                 let seq = from_column(seq);
-                is_new(seq, UserId(author), &known).then_some((seq, PostId(post)))
+                is_new(seq, UserId(author), behind, &known).then_some((seq, PostId(post)))
             }));
-            if posts.len() > POSTS {
+            if behind.count(&posts) > POSTS {
                 return Ok(None);
             }
             place = next;
@@ -144,15 +200,15 @@ impl Inner {
         let mut known = HashMap::new();
         let mut place = Some(PagingState::start());
         while let Some(at) = place {
-            let values = (behind.reader.0, &behind.days, column(behind.after));
+            let values = (behind.reader.0, &behind.days, column(behind.from));
             let (rows, next) = self.cql.page::<DeletionRow>(&self.missed.home_deletions, &values, at).await?;
             self.learn(behind.reader, &mut known, rows.iter().map(|row| UserId(row.0))).await?;
             deletions.extend(
                 rows.into_iter()
-                    .filter(|row| is_new(from_column(row.1), UserId(row.0), &known))
+                    .filter(|row| is_new(from_column(row.1), UserId(row.0), behind, &known))
                     .map(deletion),
             );
-            if deletions.len() > DELETIONS {
+            if behind.count(&deletions) > DELETIONS {
                 return Ok(None);
             }
             place = next;
@@ -183,7 +239,7 @@ impl Inner {
         let wide = self.followed_wide(behind.reader, Freshness::Now).await?;
         let found: Vec<(Posts, Deletions)> = iter(wide)
             .map(|(author, Followed { since, .. })| async move {
-                let after = since.max(behind.after);
+                let after = since.max(behind.after(author));
                 tokio::try_join!(
                     self.posts_behind(author, after, behind),
                     self.deletions_behind(author, after, behind)
@@ -202,8 +258,9 @@ impl Inner {
     }
 
     async fn posts_behind(&self, author: UserId, after: Seq, behind: &Behind) -> Result<Posts, StorageError> {
-        let rows: Option<Vec<PostRow>> =
-            self.behind(&self.missed.of_author, (author, after), behind, POSTS).await?;
+        let rows: Option<Vec<PostRow>> = self
+            .behind(&self.missed.of_author, (author, after), behind, |row: &PostRow| row.1, POSTS)
+            .await?;
         let posts = |rows: Vec<PostRow>| {
             rows.into_iter().map(|(_, seq, post)| (from_column(seq), PostId(post))).collect()
         };
@@ -216,8 +273,9 @@ impl Inner {
         after: Seq,
         behind: &Behind,
     ) -> Result<Deletions, StorageError> {
-        let rows: Option<Vec<DeletionRow>> =
-            self.behind(&self.missed.deletions, (author, after), behind, DELETIONS).await?;
+        let rows: Option<Vec<DeletionRow>> = self
+            .behind(&self.missed.deletions, (author, after), behind, |row: &DeletionRow| row.1, DELETIONS)
+            .await?;
         Ok(rows.map(|rows| rows.into_iter().map(deletion).collect()))
     }
 
@@ -227,18 +285,20 @@ impl Inner {
         statement: &PreparedStatement,
         (author, after): (UserId, Seq),
         behind: &Behind,
+        seq: impl Fn(&R) -> i64,
         most: usize,
     ) -> Result<Option<Vec<R>>, StorageError>
     where
         R: for<'frame, 'metadata> scylla::deserialize::row::DeserializeRow<'frame, 'metadata>,
     {
         let values = (author.0, &behind.days, column(after));
-        let mut rows = Vec::new();
+        let (mut rows, mut counted) = (Vec::new(), 0);
         let mut place = Some(PagingState::start());
         while let Some(at) = place {
             let (page, next) = self.cql.page::<R>(statement, &values, at).await?;
+            counted += page.iter().filter(|row| seq(row) > column(behind.cursor)).count();
             rows.extend(page);
-            if rows.len() > most {
+            if counted > most {
                 return Ok(None);
             }
             place = next;
@@ -247,9 +307,11 @@ impl Inner {
     }
 }
 
-/// Whether an author is followed now, and was when the entry was made.
-fn is_new(seq: Seq, author: UserId, known: &HashMap<UserId, Option<Followed>>) -> bool {
-    known.get(&author).is_some_and(|followed| followed.is_some_and(|followed| seq > followed.since))
+/// Whether an author is followed now, and was when the entry was made, and that is to be told.
+fn is_new(seq: Seq, author: UserId, behind: &Behind, known: &HashMap<UserId, Option<Followed>>) -> bool {
+    let is_told = seq > behind.after(author);
+    is_told
+        && known.get(&author).is_some_and(|followed| followed.is_some_and(|followed| seq > followed.since))
 }
 
 fn deletion((author, seq, post, deleted_at): DeletionRow) -> (Seq, EntryChange) {

@@ -7,6 +7,10 @@ use super::cql::Cql;
 use super::replication::Replication;
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::policies::load_balancing::{
+    LoadBalancingPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy,
+};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -240,7 +244,17 @@ async fn request(
     let mut statement = scylla::statement::Statement::new(text);
     // Making twenty tables on a small machine takes its time.
     statement.set_request_timeout(Some(Duration::from_secs(30)));
+    statement.set_load_balancing_policy(one_for_all(session));
     session.query_unpaged(statement, ()).await
+}
+
+/// The same CQL node for whoever asks: two that make one table at once through two nodes of Apache Cassandra give it
+/// two ids, and the cluster does not agree on it any more. One node does one after the other.
+fn one_for_all(session: &Session) -> Option<Arc<dyn LoadBalancingPolicy>> {
+    let state = session.get_cluster_state();
+    let there = state.get_nodes_info().iter().filter(|node| node.is_connected());
+    let first = there.min_by_key(|node| node.host_id)?;
+    Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(first.clone()), None))
 }
 
 /// Why a keyspace was not made.

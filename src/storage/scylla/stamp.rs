@@ -119,6 +119,11 @@ pub(super) const fn earlier(seq: Seq, by: Duration) -> Seq {
     Seq(micros(seq).saturating_sub(by.as_micros() as u64) << 8)
 }
 
+/// As long after.
+pub(super) const fn later(seq: Seq, by: Duration) -> Seq {
+    Seq(seq.0.saturating_add((by.as_micros() as u64) << 8))
+}
+
 /// The least of a time.
 pub(super) const fn at(time: Timestamp) -> Seq {
     Seq((time.millis().unsigned_abs() * 1_000) << 8)

@@ -7,7 +7,7 @@
 use super::Inner;
 use super::cql::{Cql, Decision, statements};
 use super::names::Key;
-use super::stamp::{column, from_column};
+use super::stamp::{self, column, from_column};
 use super::tries::Tries;
 use crate::model::cursor::Seq;
 use crate::model::event::Change;
@@ -26,6 +26,7 @@ statements! {
         read: Decide, "SELECT email, username, password_hash, created_at, updated_at, version, job FROM users WHERE id = ?";
         make: Claim, "INSERT INTO users (id, email, username, password_hash, created_at, version, job) VALUES (?, ?, ?, ?, ?, 1, ?) IF NOT EXISTS";
         rename: Claim, "UPDATE users SET username = ?, updated_at = ?, version = ?, job = ? WHERE id = ? IF version = ?";
+        job: Read, "SELECT body, done FROM jobs WHERE shard = ? AND minute = ? AND seq = ?";
         pass: Claim, "UPDATE users SET version = ? WHERE id = ? IF version = ?";
     }
 }
@@ -181,7 +182,7 @@ impl Inner {
     ) -> Result<Decision, StorageError> {
         if let Some(former) = row.job.map(from_column)
             && former != job
-            && self.users.untold().contains(&former)
+            && (self.users.untold().contains(&former) || self.may_be_untold_elsewhere(former).await?)
         {
             self.tell_user(id, row, former).await?;
         }
@@ -189,6 +190,36 @@ impl Inner {
         let version = row.version.unwrap_or(0) + 1;
         let values = (name.as_str(), now.millis(), version, column(job), id.0, row.version);
         self.cql.decide(&self.users.statements.rename, values).await
+    }
+
+    /// Whether another node may be at that job: it is not marked as done.
+    async fn may_be_untold_elsewhere(&self, job: Seq) -> Result<bool, StorageError> {
+        if !self.has_others() {
+            return Ok(false);
+        }
+        let at = (stamp::shard(job), stamp::minute(job), column(job));
+        let row: Option<(Option<String>, Option<bool>)> =
+            self.cql.first(&self.users.statements.job, at).await?;
+        Ok(matches!(row, Some((Some(_), None | Some(false)))))
+    }
+
+    /// Sees to it that a job that did not make the row what it is never will: whoever is still at it finds another
+    /// version. Answers the row.
+    pub(super) async fn keep_from(&self, id: UserId, job: Seq) -> Result<UserRow, StorageError> {
+        let mut tries = Tries::begin();
+        loop {
+            let mut row = self.read_user(id).await?;
+            if row.is_made_by(job) || !self.has_others() {
+                return Ok(row);
+            }
+            let next = row.version.unwrap_or(0) + 1;
+            let values = (next, id.0, row.version);
+            if self.cql.decide(&self.users.statements.pass, values).await? == Decision::Applied {
+                row.version = Some(next);
+                return Ok(row);
+            }
+            tries.again().await?;
+        }
     }
 
     /// Queues the event of the change that made the row what it is, if that was `job`'s.

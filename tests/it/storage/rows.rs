@@ -56,6 +56,11 @@ impl Ground {
         open(self.access.clone()).await
     }
 
+    /// The store as a node among several uses it.
+    pub async fn open_one_of_many(&self) -> Store {
+        open_as(self.access.clone(), Nodes::Many).await
+    }
+
     /// The store behind a proxy.
     pub async fn open_behind(&self, proxy: &FaultProxy) -> Store {
         let node: SocketAddr = self.access.nodes[0].parse().unwrap();
@@ -120,13 +125,12 @@ impl Ground {
 }
 
 async fn open(access: Access) -> Store {
-    let options = Options {
-        access,
-        events: true,
-        observer: Arc::new(Nobody),
-        wide_author_followers: 10_000,
-        nodes: Nodes::One,
-    };
+    open_as(access, Nodes::One).await
+}
+
+async fn open_as(access: Access, nodes: Nodes) -> Store {
+    let options =
+        Options { access, events: true, observer: Arc::new(Nobody), wide_author_followers: 10_000, nodes };
     Store::open(options).await.unwrap()
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod interrupted;
 mod lockstep;
 mod moving;
+mod nodes;
 mod rounds;
 mod rows;
 mod wide;

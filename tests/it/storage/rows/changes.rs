@@ -248,3 +248,16 @@ async fn what_a_run_left_half_way_the_next_one_finishes() {
     world.check(&ground, &store, &told).await;
     ground.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_at_once_keep_every_claim_list_count_and_event() {
+    let Some(ground) = Ground::lay().await else { return };
+    let mut dice = Dice::thrown("two_nodes_at_once_keep_every_claim_list_count_and_event");
+    let (world, told) = (World::on(&ground).await, Told::default());
+    let nodes = [ground.open_one_of_many().await, ground.open_one_of_many().await];
+    let changing = nodes.iter().flat_map(|node| [node; 3]);
+    join_all(changing.map(|node| world.change(node, dice.split(), 25, &told))).await;
+    ground.settled().await;
+    world.check(&ground, &nodes[0], &told).await;
+    ground.end().await;
+}

@@ -1,0 +1,67 @@
+//! Cursors that another node gave, by another clock.
+
+use super::{Field, all, places, post, run, user};
+use crate::storage::fixture::a_follow;
+use roost::model::cursor::{Cursor, Seq};
+use roost::model::id::UserId;
+use roost::storage::scylla::{Nodes, Store};
+use roost::storage::{EntryClock, Graph, Jobs, Loss, Missed, Timelines};
+
+/// So many seconds behind a place.
+const fn seconds(seq: Seq, seconds: u64) -> Seq {
+    Seq(seq.0 + ((seconds * 1_000_000) << 8))
+}
+
+async fn missed(node: &Store, user: UserId, seq: Seq) -> Missed {
+    node.since(user, Cursor { store: node.store_name(), seq }).await.unwrap()
+}
+
+async fn told(node: &Store, user: UserId, seq: Seq) -> Vec<Seq> {
+    match missed(node, user, seq).await {
+        Missed::Entries { entries, .. } => places(&entries),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A reader who follows somebody for long, and somebody since a moment ago; a post of each.
+async fn followed(field: &Field, node: &Store) -> (UserId, Seq, Seq) {
+    node.take_over(all()).await.unwrap();
+    let (reader, old, new) = (user(node, "reader").await, user(node, "old").await, user(node, "new").await);
+    let (before, _) = post(node, new, "before the follow").await;
+    node.follow(a_follow(reader, old), 100).await.unwrap();
+    // By its place in the list one knows when it began.
+    let places: Vec<(i64,)> =
+        field.all("SELECT place FROM following_by_place WHERE follower = ?", (reader.0,)).await;
+    let forget = "DELETE FROM following_by_place WHERE follower = ? AND place = ?";
+    field.execute(forget, (reader.0, places[0].0)).await;
+    node.follow(a_follow(reader, new), 100).await.unwrap();
+    let (of_old, _) = post(node, old, "text").await;
+    let (of_new, _) = post(node, new, "text").await;
+    assert!(before < of_old);
+    (reader, of_old, of_new)
+}
+
+#[test]
+fn what_was_numbered_shortly_before_a_cursor_is_told_where_clocks_differ() {
+    run(|field| async move {
+        let node = field.node().await;
+        let (reader, of_old, of_new) = followed(&field, &node).await;
+        assert_eq!(told(&node, reader, seconds(of_new, 3)).await, [of_old, of_new]);
+        let head = EntryClock::head(&node);
+        assert!(matches!(missed(&node, reader, seconds(head, 5)).await, Missed::Entries { .. }));
+        assert_eq!(missed(&node, reader, seconds(head, 9)).await, Missed::Lost(Loss::Foreign));
+    });
+}
+
+#[test]
+fn of_who_was_followed_lately_everything_since_is_told() {
+    run(|mut field| async move {
+        field.keyspace.node_count = Nodes::One;
+        let node = field.node().await;
+        let (reader, _, of_new) = followed(&field, &node).await;
+        let cursor = EntryClock::head(&node);
+        assert!(cursor > of_new);
+        // Not what was before the follow, and not of whom it has followed for long.
+        assert_eq!(told(&node, reader, cursor).await, [of_new]);
+    });
+}
