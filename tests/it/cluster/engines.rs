@@ -36,7 +36,10 @@ async fn without_redis_all_goes_on_and_no_view_shrinks() {
     cluster.redis_of(0, Mode::Cut).await;
     unseen.posts(3 * SOME).await;
     nothing_was_lost(&mut cluster, unseen, "one node did not reach redis").await;
-    assert_eq!(cluster.view(0).await, view, "nobody ever left");
+    // An empty Redis gets a view of a higher number, and of the same nodes.
+    for view in cluster.views_since(view) {
+        assert!(view.contains("a, b, c"), "somebody left: {view}");
+    }
 }
 
 async fn redis_is_missed(cluster: &TestCluster) {

@@ -92,7 +92,7 @@ async fn a_deletion_is_told_everywhere(cluster: &TestCluster) {
 
 async fn a_key_is_known_everywhere(cluster: &TestCluster) {
     let gil = everywhere(cluster, &cluster.person(0, "gil").await);
-    let asks = |there: &Person| there.asks_to_post("once").header("idempotency-key", "a key");
+    let asks = |there: &Person| there.asks_to_post("once").header("idempotency-key", "a-key");
     let first = text(&asks(&gil[0]).await.expect(201), "id");
     for there in &gil {
         assert_eq!(text(&asks(there).await.expect(201), "id"), first);

@@ -15,12 +15,8 @@ async fn strangers_are_refused_with_one_line_and_disturb_nobody() {
 
     a_second_node_of_one_name_is_refused(&cluster).await;
     garbage_and_a_trickle_are_refused(&cluster).await;
-    for (setting, value, why) in [
-        ("ROOST_CLUSTER_SECRET", "somebody else has another secret.", "it has another secret"),
-        ("ROOST_CLUSTER_NAME", "another", "it is of the cluster"),
-    ] {
-        a_stranger_is_refused(&cluster, setting, value, why).await;
-    }
+    another_secret_is_refused(&cluster).await;
+    another_clusters_redis_is_refused(&cluster);
 
     assert_eq!(cluster.view(0).await, view, "no view was made for them");
     let post = ann.posts("undisturbed").await;
@@ -43,17 +39,28 @@ async fn garbage_and_a_trickle_are_refused(cluster: &TestCluster) {
     until("both are told of", async || (refusals(cluster, 0, "").len() >= 2).then_some(())).await;
 }
 
-/// One that has a store of its own, and everything of the cluster but that.
-async fn a_stranger_is_refused(cluster: &TestCluster, setting: &str, value: &str, why: &str) {
+/// One that has a store of its own, and everything else of the cluster but its secret.
+async fn another_secret_is_refused(cluster: &TestCluster) {
     let keyspace = cluster.another_keyspace();
     let mut stranger = cluster.newcomer("x", &keyspace);
-    stranger.set(setting, value);
-    let before = refusals(cluster, 0, why).len();
-    let child = stranger.command(&[]).spawn();
-    let mut child = child.expect("it starts");
-    until(why, async || (refusals(cluster, 0, why).len() > before).then_some(())).await;
-    child.kill().expect("it is there");
-    child.wait().expect("it ends");
+    stranger.set("ROOST_CLUSTER_SECRET", "somebody else has another secret.");
+    tokio::task::block_in_place(|| stranger.spawn());
+    until("it is refused", async || {
+        (!refusals(cluster, 0, "it has another secret").is_empty()).then_some(())
+    })
+    .await;
+    until("it knows", async || stranger.log().contains("your secret is not this cluster's").then_some(()))
+        .await;
+    stranger.get("/health/ready").await.refused(503, "not_ready");
+}
+
+fn another_clusters_redis_is_refused(cluster: &TestCluster) {
+    let keyspace = cluster.another_keyspace();
+    let mut stranger = cluster.newcomer("y", &keyspace);
+    stranger.set("ROOST_CLUSTER_NAME", "another");
+    let refused = tokio::task::block_in_place(|| stranger.runs(&[]));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("this Redis is of the cluster"), "{said}");
 }
 
 /// Lines of a node's log that refuse somebody on the cluster port.

@@ -13,12 +13,13 @@ use super::engines::redis_server::RedisServer;
 use super::fault_proxy::{FaultProxy, Mode};
 use super::ground::Keyspace;
 use super::person::Person;
-use super::rest::Rest;
+use super::rest::{Rest, text};
 use super::until_some;
 use clock::Clock;
 use links::Links;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -336,6 +337,14 @@ impl TestCluster {
         }
     }
 
+    /// What the first node's log says of views with higher numbers than this.
+    pub fn views_since(&self, number: u64) -> Vec<String> {
+        let log = self.nodes[0].server.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let views = lines.filter(|line| line["nodes"].is_string() && line["number"].as_u64() > Some(number));
+        views.map(|line| text(&line, "message")).collect()
+    }
+
     /// Somebody new, who is at that node.
     pub async fn person(&self, node: usize, name: &str) -> Person {
         self.nodes[node].server.person(name).await
@@ -407,6 +416,15 @@ impl Node {
         if self.condition == Condition::Stopped {
             self.server.signal(Signal::CONT);
             self.condition = Condition::Runs;
+        }
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if let Some(folder) = env::var_os("ROOST_TEST_LOGS").filter(|_| thread::panicking()) {
+            let test = thread::current().name().unwrap_or("test").replace("::", "-");
+            self.keep_logs(Path::new(&folder), &test);
         }
     }
 }

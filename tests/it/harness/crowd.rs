@@ -29,6 +29,9 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries of one client.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
+/// Lost posts that are asked for, at the end.
+const EXPLAINED: usize = 3;
+
 /// How many they are, and how busy.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -186,7 +189,27 @@ impl Crowd {
         }
         let told = join_all(self.followers.iter().map(|follower| follower.tells(patience)));
         told.await.into_iter().for_each(|part| tally.add(part));
+        self.explain(&mut tally).await;
         tally
+    }
+
+    /// What the server itself says of posts that were lost.
+    async fn explain(&self, tally: &mut Tally) {
+        let lost = |id: &&String| tally.lost.iter().any(|line| line.contains(id.as_str()));
+        let posts = self.ledger.read(|pages| {
+            let told =
+                |id: &String| (id.clone(), pages.posts[id].author.clone(), pages.posts[id].when.clone());
+            pages.posts.keys().filter(lost).take(EXPLAINED).map(told).collect::<Vec<_>>()
+        });
+        let mut explained = Vec::new();
+        for (id, author, when) in posts {
+            let author = self.authors.iter().find(|person| person.id == author).expect("one of them");
+            let post = author.get(&format!("/posts/{id}")).attempt().await;
+            let answer =
+                post.map_or_else(|error| error.to_string(), |post| format!("{} {}", post.status, post.text));
+            explained.push(format!("{id} was answered at {when}, and asked for now: {answer}"));
+        }
+        tally.lost.splice(0..0, explained);
     }
 }
 

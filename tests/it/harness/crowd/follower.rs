@@ -231,7 +231,12 @@ impl Follower {
             }
         }
         let missing = owed.iter().filter(|post| !ids.contains(post));
-        (missing.map(|post| format!("{post} is not on the timeline")).collect(), doubled, odd)
+        let told = |post: &String| {
+            let content = self.ledger.read(|pages| pages.posts[post].content.clone());
+            let other = if contents.contains(&content) { ", but its content is, by another id" } else { "" };
+            format!("{post} is not on the timeline{other}")
+        };
+        (missing.map(told).collect(), doubled, odd)
     }
 
     /// Ids and contents of the whole timeline.

@@ -32,6 +32,8 @@ pub struct Posted {
     pub asked: Instant,
     /// When it was answered.
     pub answered: Instant,
+    /// The same as logs tell it.
+    pub when: String,
 }
 
 impl Ledger {

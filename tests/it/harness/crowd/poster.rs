@@ -6,6 +6,7 @@ use super::{BETWEEN_TRIES, Doors, Phase};
 use crate::harness::dice::Dice;
 use crate::harness::person::Person;
 use crate::harness::rest::text;
+use roost::model::timestamp::Timestamp;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,9 @@ impl Poster {
     ) -> Option<String> {
         let asked = Instant::now();
         let body = json!({"content": content});
+        let mut tries = 0;
         while *phase.borrow() != Phase::Over {
+            tries += 1;
             let person = self.person.clone();
             let answer = self
                 .doors
@@ -72,7 +75,8 @@ impl Poster {
                 Some(answer) if answer.status == 201 => {
                     let id = text(&answer.json, "id");
                     let (author, content) = (self.person.id.clone(), content.to_owned());
-                    let post = Posted { author, content, asked, answered: Instant::now() };
+                    let when = format!("{} after {tries} tries", Timestamp::now());
+                    let post = Posted { author, content, asked, answered: Instant::now(), when };
                     self.ledger.notes_post(&id, post, last);
                     return Some(id);
                 }
