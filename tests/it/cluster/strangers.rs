@@ -18,7 +18,10 @@ async fn strangers_are_refused_with_one_line_and_disturb_nobody() {
     another_secret_is_refused(&cluster).await;
     another_clusters_redis_is_refused(&cluster);
 
-    assert_eq!(cluster.view(0).await, view, "no view was made for them");
+    // Who can write to Redis may stand in a view, and never gets beyond joining.
+    for view in cluster.views_since(view) {
+        assert!(!view.replace("x (joining)", "").contains(['x', 'y']), "{view}");
+    }
     let post = ann.posts("undisturbed").await;
     hears.expect_post(&post).await;
 }
