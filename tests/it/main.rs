@@ -2,6 +2,8 @@
 
 mod accounts;
 mod arrows;
+mod chaos;
+mod cluster;
 mod compose;
 mod crash;
 mod delivery;

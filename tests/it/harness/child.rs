@@ -189,6 +189,18 @@ impl RealServer {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// The last lines of that.
+    pub fn last_words(&self) -> Vec<String> {
+        let log = self.log();
+        let from = log.lines().count().saturating_sub(LAST_WORDS);
+        log.lines().skip(from).map(str::to_owned).collect()
+    }
+
+    /// Whether the process is gone, by itself or never started.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("its status").is_some())
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
@@ -232,10 +244,8 @@ impl Drop for RealServer {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = self.log();
-            let last = log.lines().count().saturating_sub(LAST_WORDS);
             eprintln!("the server's last words:");
-            log.lines().skip(last).for_each(|line| eprintln!("  {line}"));
+            self.last_words().iter().for_each(|line| eprintln!("  {line}"));
         }
     }
 }

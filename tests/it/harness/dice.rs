@@ -9,8 +9,13 @@ pub struct Dice(u64);
 impl Dice {
     /// By `ROOST_TEST_SEED`, else by chance; says which, so that a failure can be looked at again.
     pub fn thrown(what: &str) -> Self {
-        let seed = variable("ROOST_TEST_SEED", uuid::Uuid::new_v4().as_u64_pair().1);
+        let seed = seed();
         println!("{what}: ROOST_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// By this seed.
+    pub const fn of(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -41,6 +46,11 @@ impl Dice {
     pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }
+}
+
+/// What `ROOST_TEST_SEED` says, or anything.
+pub fn seed() -> u64 {
+    variable("ROOST_TEST_SEED", uuid::Uuid::new_v4().as_u64_pair().1)
 }
 
 /// What a variable says, or this where it is not set.

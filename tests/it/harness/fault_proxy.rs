@@ -29,6 +29,10 @@ pub enum Mode {
     LoseOneAnswer,
     /// Connections are taken, but nothing passes either way.
     Stall,
+    /// What clients say does not arrive; answers do.
+    StallRequests,
+    /// What the server says does not arrive; requests do.
+    StallAnswers,
     /// Everything comes so much later, each way.
     Delay(Duration),
     /// Every connection is reset, new ones are refused.
@@ -67,6 +71,11 @@ impl FaultProxy {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it does.
+    pub fn mode(&self) -> Mode {
+        *self.shared.mode.borrow()
     }
 
     /// From here on it does this: when `Cut` is answered all connections are reset, when another mode is, new
@@ -154,7 +163,7 @@ type Chunk = (Option<Instant>, Vec<u8>);
 async fn requests(from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared) -> io::Result<()> {
     let (put, mut way) = mpsc::channel(ON_THE_WAY);
     let write = async {
-        while let Some(chunk) = next(&mut way, shared).await {
+        while let Some(chunk) = next(&mut way, shared, Mode::StallRequests).await {
             to.write_all(&chunk).await?;
         }
         to.shutdown().await
@@ -165,7 +174,7 @@ async fn requests(from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared) ->
 async fn answers(from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared) -> io::Result<()> {
     let (put, mut way) = mpsc::channel(ON_THE_WAY);
     let write = async {
-        while let Some(chunk) = next(&mut way, shared).await {
+        while let Some(chunk) = next(&mut way, shared, Mode::StallAnswers).await {
             if let Some(cut_after) = shared.loses_an_answer() {
                 let swallow_the_rest = async { while way.recv().await.is_some() {} };
                 // However it ends, there is nothing more to be said to this client.
@@ -195,13 +204,13 @@ async fn read(mut from: ReadHalf<'_>, put: mpsc::Sender<Chunk>, shared: &Shared)
     }
 }
 
-/// The next chunk, when it may be written.
-async fn next(way: &mut mpsc::Receiver<Chunk>, shared: &Shared) -> Option<Vec<u8>> {
+/// The next chunk, when it may be written; `stall` is what keeps back this direction alone.
+async fn next(way: &mut mpsc::Receiver<Chunk>, shared: &Shared, stall: Mode) -> Option<Vec<u8>> {
     let (due, chunk) = way.recv().await?;
     if let Some(due) = due {
         sleep_until(due).await;
     }
-    shared.mode.subscribe().wait_for(|mode| *mode != Mode::Stall).await.ok()?;
+    shared.mode.subscribe().wait_for(|mode| *mode != Mode::Stall && *mode != stall).await.ok()?;
     Some(chunk)
 }
 

@@ -14,9 +14,14 @@ const DATABASES: usize = 16;
 
 /// A keyspace and a database of one server's own; the keyspace goes with it.
 pub struct Ground {
-    nodes: Vec<String>,
-    keyspace: String,
+    keyspace: Keyspace,
     redis: String,
+}
+
+/// A keyspace of somebody's own on the shared CQL servers; dropped, it is removed there.
+pub struct Keyspace {
+    nodes: Vec<String>,
+    name: String,
 }
 
 impl Ground {
@@ -39,32 +44,47 @@ impl Ground {
         let (nodes, redis) = (cql_nodes()?, redis_url()?);
         empty(&redis, number);
         Some(Self {
-            nodes,
-            keyspace: format!("t{}", Uuid::new_v4().simple()),
+            keyspace: Keyspace::on(nodes),
             redis: format!("{}/{number}", redis.trim_end_matches('/')),
         })
     }
 
     /// As settings of a server in this process.
     pub fn settle(&self, config: &mut Config) {
-        config.scylla_nodes = self.nodes.iter().map(|node| node.parse().expect("host:port")).collect();
-        config.scylla_keyspace = self.keyspace.parse().expect("a keyspace's name");
+        config.scylla_nodes =
+            self.keyspace.nodes.iter().map(|node| node.parse().expect("host:port")).collect();
+        config.scylla_keyspace = self.keyspace.name.parse().expect("a keyspace's name");
         config.redis_url = Some(self.redis.parse().expect("a Redis"));
     }
 
     /// As variables of a process.
     pub fn variables(&self) -> [(&'static str, String); 3] {
         [
-            ("ROOST_SCYLLA_NODES", self.nodes.join(",")),
-            ("ROOST_SCYLLA_KEYSPACE", self.keyspace.clone()),
+            ("ROOST_SCYLLA_NODES", self.keyspace.nodes.join(",")),
+            ("ROOST_SCYLLA_KEYSPACE", self.keyspace.name.clone()),
             ("ROOST_REDIS_URL", self.redis.clone()),
         ]
     }
 }
 
-impl Drop for Ground {
+impl Keyspace {
+    /// One that nobody else has; whoever uses it first makes it.
+    pub fn on(nodes: Vec<String>) -> Self {
+        Self { nodes, name: format!("t{}", Uuid::new_v4().simple()) }
+    }
+
+    pub fn nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Keyspace {
     fn drop(&mut self) {
-        let (nodes, keyspace) = (self.nodes.clone(), self.keyspace.clone());
+        let (nodes, keyspace) = (self.nodes.clone(), self.name.clone());
         // A runtime of its own: the test's may be ending. What is not dropped in time goes with the engine.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -4,6 +4,8 @@
 pub mod app;
 pub mod barrier;
 pub mod child;
+pub mod cluster;
+pub mod crowd;
 pub mod dice;
 pub mod engines;
 pub mod fault_proxy;
@@ -47,14 +49,20 @@ pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// The same, where the caller says what did not happen.
-pub async fn until_some<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-    let asking = async {
-        loop {
-            if let Some(found) = ask().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+pub async fn until_some<T>(ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, again(ask)).await.ok()
+}
+
+/// The same, for so long.
+pub async fn until_some_within<T>(patience: Duration, ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    tokio::time::timeout(patience, again(ask)).await.ok()
+}
+
+async fn again<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = ask().await {
+            return found;
         }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.ok()
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -49,6 +49,11 @@ impl Person {
         Self { token: text(&answer, "token"), refresh_token: text(&answer, "refresh_token"), ..self.clone() }
     }
 
+    /// The same person at another node.
+    pub fn at(&self, rest: &Rest) -> Self {
+        Self { rest: rest.clone(), ..self.clone() }
+    }
+
     pub fn call(&self, method: &str, path: &str) -> Call {
         self.rest.call(method, path).bearer(&self.token)
     }

@@ -13,6 +13,7 @@ pub struct RedisServer {
     port: u16,
     folder: TempDir,
     child: Option<Child>,
+    is_paused: bool,
 }
 
 impl RedisServer {
@@ -27,7 +28,7 @@ impl RedisServer {
             }
             let port = lasting_port(&[Ipv4Addr::LOCALHOST]);
             let folder = tempfile::tempdir().expect("a folder");
-            let mut server = Self { port, folder, child: None };
+            let mut server = Self { port, folder, child: None, is_paused: false };
             server.start_again().await;
             Some(server)
         }
@@ -79,6 +80,7 @@ impl RedisServer {
             // It may have ended by itself; then there is nothing to kill.
             let _ = child.kill();
             child.wait().expect("it ends");
+            self.is_paused = false;
         }
     }
 
@@ -90,6 +92,36 @@ impl RedisServer {
     /// It goes on after a pause.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Whether it runs and is not paused.
+    pub const fn is_there(&self) -> bool {
+        self.child.is_some() && !self.is_paused
+    }
+
+    /// Hangs, if it runs.
+    pub fn hangs(&mut self) {
+        if self.child.is_some() {
+            self.pause();
+            self.is_paused = true;
+        }
+    }
+
+    /// Forgets everything, if it is there.
+    pub fn forgets(&self) {
+        if self.is_there() {
+            self.flush();
+        }
+    }
+
+    /// It runs and answers, whatever was done to it.
+    pub async fn goes_on(&mut self) {
+        if self.child.is_some() {
+            self.resume();
+            self.is_paused = false;
+        } else {
+            self.start_again().await;
+        }
     }
 
     fn signal(&self, signal: Signal) {
