@@ -191,6 +191,7 @@ impl App {
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            homes: node.homes.clone(),
             wanted: node.wanted(),
             presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),

@@ -108,6 +108,16 @@ impl Horizon {
         }
     }
 
+    /// The clock of this node.
+    pub(super) fn head(&self) -> Seq {
+        self.clock.head()
+    }
+
+    /// How far a home has come, as it was heard here.
+    pub(super) fn heard(&self, home: &Node) -> Option<Seq> {
+        self.lock().marks.get(home).map(|heard| heard.mark)
+    }
+
     /// Whether this home cannot be heard and has been read since.
     pub(super) fn was_read_since(&self, home: &Node, since: Instant) -> bool {
         self.lock().unlinked.get(home).is_some_and(|read| read.is_some_and(|read| read >= since))

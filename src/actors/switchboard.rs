@@ -226,11 +226,12 @@ impl Switchboard {
             complete.iter().map(|shard| Shard(*shard)).filter(|shard| !not_home.contains(shard)).collect();
         // In this order: what is sent before it is known is among those that may be missing.
         self.neighbours.interests().add(node, taken.iter().copied(), &complete);
+        let head = self.horizon.head().0;
         let missing = self.watermark.unspread_by(|author| taken.contains(&author));
         let (seqs, authors): (Vec<u64>, Vec<UserId>) =
             missing.into_iter().map(|(seq, author)| (seq.0, author)).unzip();
         let not_home = not_home.into_iter().map(|shard| shard.0).collect();
-        Answer::Interested(Interested { not_home, seqs, authors: Some(Users::of(&authors)) })
+        Answer::Interested(Interested { not_home, seqs, authors: Some(Users::of(&authors)), head })
     }
 
     fn is_home_of(&self, node: &NodeName, author: UserId) -> bool {

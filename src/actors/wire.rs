@@ -268,6 +268,9 @@ pub struct Interested {
     /// Their authors, in the same order.
     #[prost(message, optional, tag = "3")]
     pub authors: Option<Users>,
+    /// Its clock: what comes after this is sent.
+    #[prost(uint64, tag = "4")]
+    pub head: u64,
 }
 
 /// How far a home has come.
