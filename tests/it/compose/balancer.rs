@@ -94,7 +94,9 @@ async fn clients_reach_a_node_that_is_ready_and_are_sent_away_by_it() {
     assert_eq!(server.get("/timeline").attempt().await.unwrap().status, 503);
 
     assert!(running.0.try_wait().unwrap().is_none());
-    let log = fs::read_to_string(&log).unwrap();
-    assert!(log.contains("GET /ws 101"), "{log}");
+    let log = until("the socket is in the balancer's log", async || {
+        Some(fs::read_to_string(&log).unwrap()).filter(|log| log.contains("GET /ws 101"))
+    })
+    .await;
     assert!(!log.contains(&bob.token) && !log.contains("token="), "no token is in the balancer's log");
 }
