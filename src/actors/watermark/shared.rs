@@ -151,3 +151,6 @@ impl Watermark {
         unspread.chain(moving).filter(|(_, author)| is_asked(*author)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,9 @@ statements! {
     }
 }
 
+/// A post, its number, and when it was deleted.
+type Mark = (Uuid, Option<i64>, Option<i64>);
+
 impl Inner {
     /// The entries of these shards behind a place, as they are now.
     pub(super) async fn told_since(&self, shards: &[Shard], after: Seq) -> Result<Vec<Entry>, StorageError> {
@@ -42,7 +45,7 @@ impl Inner {
             })
             .collect();
         let chunks: Vec<Vec<Uuid>> = posts.chunks(KEYS_AT_ONCE).map(<[Uuid]>::to_vec).collect();
-        let rows: Vec<Vec<(Uuid, Option<i64>, Option<i64>)>> = iter(chunks)
+        let rows: Vec<Vec<Mark>> = iter(chunks)
             .map(|ids| async move { self.cql.rows_at_once(&self.told.posts, (ids,)).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
