@@ -30,7 +30,7 @@ pub(super) enum Operator {
     /// The server that runs on this data folder.
     Server(PathBuf),
     /// A node of a cluster, by its cluster port.
-    Node(Remote),
+    Node(Box<Remote>),
     /// The store itself, locked for as long as this lives.
     Store { router: Router, store: Store, _locked: DataDir },
     /// The store in a cluster, claimed until it is left; a data folder may be elsewhere.
@@ -68,7 +68,7 @@ impl Operator {
             tls,
         };
         let remote = Remote::new(address.as_str(), credentials);
-        remote.map(Self::Node).map_err(|error| CliError::Failed(error.to_string()))
+        remote.map(|remote| Self::Node(Box::new(remote))).map_err(|error| CliError::Failed(error.to_string()))
     }
 
     /// Reaches whatever holds the data at `path`.
