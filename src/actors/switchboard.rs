@@ -98,6 +98,12 @@ impl Switchboard {
                 Event::Gap(node) => self.missed(&node),
                 Event::Frame(frame) => self.hear(frame).await,
                 Event::Call(call) => self.take(call),
+                // Before anybody answers, it is told that there is no answer.
+                Event::Operator(call) => {
+                    if let Some(membership) = self.membership.get() {
+                        membership.hear(call);
+                    }
+                }
                 Event::Ended(why) => {
                     tracing::error!("this node ends: {why}");
                     self.ended.send_replace(Some(why));
