@@ -91,6 +91,8 @@ struct Moving {
     is_elsewheres: bool,
     /// The nodes that are interested were sent it.
     sent: bool,
+    /// It waited for a relay as another home's when this node became its home: its author has still to bring it.
+    awaits_author: bool,
 }
 
 /// Where a connection without a cursor begins.
@@ -219,9 +221,10 @@ impl Watermark {
 
     /// An author's entry was found to be gone: its deletion tells of it.
     pub fn forget(&self, seq: Seq, author: UserId) {
-        let is_its_own = self.lock().moving.get(&seq).is_some_and(|moving| moving.author == author);
-        if is_its_own {
-            self.release(seq);
+        let mut state = self.lock();
+        if let Some(moving) = state.moving.get_mut(&seq).filter(|moving| moving.author == author) {
+            moving.awaits_author = false;
+            state.release(seq);
         }
     }
 
@@ -237,7 +240,9 @@ impl Watermark {
         }
         let mut state = self.lock();
         // One that does not move has arrived, or was withdrawn.
-        if state.moving.contains_key(&seq) && state.unspread.insert(seq, author).is_none() {
+        let Some(moving) = state.moving.get_mut(&seq) else { return };
+        moving.awaits_author = false;
+        if state.unspread.insert(seq, author).is_none() {
             state.to_spread.push_back(seq);
             drop(state);
             self.spread.notify_one();
@@ -368,6 +373,7 @@ impl State {
             holds: 1,
             is_elsewheres,
             sent: false,
+            awaits_author: !is_elsewheres && self.moving.get(&seq).is_some_and(|moving| moving.is_elsewheres),
         };
         self.moving.insert(seq, moving);
     }
@@ -375,6 +381,12 @@ impl State {
     fn release(&mut self, seq: Seq) {
         let Some(moving) = self.moving.get_mut(&seq) else { return };
         moving.holds -= 1;
+        if moving.holds == 0 && moving.awaits_author {
+            // What its former home had sent has gone by; nobody has spread it.
+            (moving.holds, moving.queued, moving.carried) = (1, false, false);
+            self.passed.insert(seq);
+            return;
+        }
         if moving.holds == 0 {
             let is_elsewheres = moving.is_elsewheres;
             self.moving.remove(&seq);
