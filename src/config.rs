@@ -166,9 +166,6 @@ impl Config {
 
     /// What no setting can tell alone: pairs, and values too small to work.
     fn check(&self) -> Result<(), Wrong> {
-        let at_least = |name: &'static str, enough: bool, least: &str| {
-            if enough { Ok(()) } else { Err((name, format!("must be at least {least}"))) }
-        };
         let second = Duration::from_secs(1);
         at_least("heartbeat_seconds", self.heartbeat >= second, "1")?;
         at_least("idle_timeout_seconds", self.idle_timeout >= second, "1")?;
@@ -177,9 +174,6 @@ impl Config {
         at_least("outbox_bytes", self.outbox_bytes >= 16_384, "16384")?;
         let strong = self.jwt_secret.as_ref().is_none_or(|secret| secret.expose().len() >= 32);
         at_least("jwt_secret", strong, "32 bytes long")?;
-        let needs = |name: &'static str, given: bool, other: &str, there: bool| {
-            if given && !there { Err((name, format!("needs {other} as well"))) } else { Ok(()) }
-        };
         needs("tls_cert", self.tls_cert.is_some(), "tls_key", self.tls_key.is_some())?;
         needs("tls_key", self.tls_key.is_some(), "tls_cert", self.tls_cert.is_some())?;
         needs("events_secret", self.events_secret.is_some(), "events_url", self.events_url.is_some())?;
@@ -188,18 +182,14 @@ impl Config {
         at_least("events_stream_length", self.events_stream_length >= 1, "1")?;
         needs("scylla_user", self.scylla_user.is_some(), "scylla_password", self.scylla_password.is_some())?;
         needs("scylla_password", self.scylla_password.is_some(), "scylla_user", self.scylla_user.is_some())?;
-        self.check_cluster(&at_least, &needs)?;
+        self.check_cluster()?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
             return Err(("jwt_secret", "cannot be set together with jwt_key_file".to_owned()));
         }
         Ok(())
     }
 
-    fn check_cluster(
-        &self,
-        at_least: &dyn Fn(&'static str, bool, &str) -> Result<(), Wrong>,
-        needs: &dyn Fn(&'static str, bool, &str, bool) -> Result<(), Wrong>,
-    ) -> Result<(), Wrong> {
+    fn check_cluster(&self) -> Result<(), Wrong> {
         let secret = self.cluster_secret.as_ref();
         at_least("cluster_secret", secret.is_none_or(|secret| secret.expose().len() >= 32), "32 bytes long")?;
         let lease = self.cluster_lease;
@@ -224,6 +214,14 @@ impl Config {
 
 /// A setting, and what is wrong with it.
 type Wrong = (&'static str, String);
+
+fn at_least(name: &'static str, enough: bool, least: &str) -> Result<(), Wrong> {
+    if enough { Ok(()) } else { Err((name, format!("must be at least {least}"))) }
+}
+
+fn needs(name: &'static str, given: bool, other: &str, there: bool) -> Result<(), Wrong> {
+    if given && !there { Err((name, format!("needs {other} as well"))) } else { Ok(()) }
+}
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,6 @@ use crate::model::close::Close;
 use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::{EntryObserver, Jobs};
-use bytes::Bytes;
 use roost_cluster::{Call, Cluster, Ended, Event, Events, Frame, Node, NodeName, State, View};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -322,7 +321,7 @@ impl Switchboard {
 
 fn answer(call: Call, what: Option<Answer>) {
     // Where it cannot be sent, whoever asked asks again.
-    let _ = call.answer(&Bytes::from(Answered::encode_answer(what)));
+    let _ = call.answer(&Answered::encode_answer(what));
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);

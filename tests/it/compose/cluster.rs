@@ -1,4 +1,5 @@
 //! The three nodes of the file, by their command lines and environments as they stand: one cluster.
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
 use super::{NODES, filled_in, healthcheck, root, service, words};
 use crate::harness::child::RealServer;
