@@ -102,6 +102,8 @@ impl Neighbours {
             let view = homes.begun_view();
             let head = self.clock.head();
             let progress = self.watermark.progress(head);
+            // Where homes moved meanwhile, something may be missing in it.
+            let view = if homes.begun_view() == view { view } else { 0 };
             for node in self.others() {
                 let Some(count) = self.begin_mark(&node) else { continue };
                 let wanted = self.interests.missing(&node, self.ours());

@@ -68,8 +68,8 @@ enum Step {
     Stop,
     /// It may act again when it has confirmed the view.
     Confirm,
-    /// All nodes have confirmed the view.
-    Begin(u64),
+    /// All nodes have confirmed the view: what is gained by it begins, unless the era is over by then.
+    Begin(u64, u64),
 }
 
 impl Switchboard {
@@ -84,7 +84,7 @@ impl Switchboard {
                     let ours = self.look(&view);
                     let _ = steps.send(Step::Keep(ours, view.number()));
                 }
-                Event::AllConfirmed(view) => drop(steps.send(Step::Begin(view))),
+                Event::AllConfirmed(view) => drop(steps.send(Step::Begin(view, self.homes.era()))),
                 Event::Fenced => {
                     self.homes.keep(|_| false);
                     self.authors.end(|_| true);
@@ -259,7 +259,7 @@ impl Switchboard {
                         self.cluster.confirm(view.number());
                     }
                 }
-                Step::Begin(view) => self.begin(&mut held, view).await,
+                Step::Begin(view, era) => self.begin(&mut held, view, era).await,
             }
         }
     }
@@ -276,8 +276,10 @@ impl Switchboard {
     }
 
     /// Begins what this node gains by a view.
-    async fn begin(&self, held: &mut HashSet<Shard>, number: u64) {
-        let era = self.homes.era();
+    async fn begin(&self, held: &mut HashSet<Shard>, number: u64, era: u64) {
+        if self.homes.era() != era {
+            return;
+        }
         let is_now = |view: &View| view.number() == number;
         let Some(view) = self.cluster.view().filter(is_now) else { return };
         let me = self.cluster.me();
