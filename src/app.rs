@@ -191,6 +191,7 @@ impl App {
             roster: node.roster.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
+            homes: node.homes.clone(),
             wanted: node.wanted(),
             presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),
@@ -308,7 +309,10 @@ impl App {
         let operators = until_stopped();
         let drains = operating::follow_drains(node.clone(), membership.drains(), drain);
         let drains = tokio::spawn(drains);
-        let commands = admin::router(jobs, backup).merge(admin::nodes::router(Operations::new(membership)));
+        let nodes = admin::nodes::router(Operations::new(membership.clone()));
+        let remote = admin::remote_router(jobs.clone()).merge(nodes.clone());
+        let questions = tokio::spawn(operating::answer_questions(membership.questions(), remote));
+        let commands = admin::router(jobs, backup).merge(nodes);
         serving.spawn(async move {
             if let Err(error) = admin::serve(admin, commands, operators).await {
                 tracing::error!(%error, "operators' commands are no longer answered: {error}");
@@ -324,6 +328,7 @@ impl App {
         }
         // What an operator wanted is no longer of interest, and must not take back what begins now.
         drains.abort();
+        questions.abort();
         tracing::info!("stopping: sending {} clients away", node.roster.count());
         node.drain(drain).await;
         stop.send_replace(true);

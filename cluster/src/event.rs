@@ -4,15 +4,15 @@
 //! The queue is bounded by the windows of the links: a peer may send no more than its window ahead of what was taken
 //! here. A batch of frames counts as taken, and is acknowledged, when what follows its last frame is asked for.
 
-use crate::link::Sequel;
 use crate::link::wire::{CALL_HEADER, Frames, Kind};
+use crate::link::{MAX_FRAME, Sequel};
 use crate::node::Node;
 use crate::view::View;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Something that whoever uses the cluster has to know.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub enum Event {
     Frame(Frame),
     /// A call.
     Call(Call),
+    /// An operator asks this node something.
+    Operator(OperatorCall),
     /// This node may not act as home any more: end all that it is home to.
     Fenced,
     /// It may again, as soon as it has confirmed the view once more.
@@ -75,6 +77,26 @@ impl Call {
     /// Answers it; whether the answer could be sent. It is not, where the caller started anew or has no room.
     pub fn answer(self, bytes: &[u8]) -> bool {
         self.sequel.reply(self.number, bytes)
+    }
+}
+
+/// What an operator asks. Dropped without an answer, it is told that there is none.
+#[derive(Debug)]
+pub struct OperatorCall {
+    /// What is asked.
+    pub bytes: Bytes,
+    answer: oneshot::Sender<Bytes>,
+}
+
+impl OperatorCall {
+    pub(crate) fn new(bytes: Bytes) -> (Self, oneshot::Receiver<Bytes>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { bytes, answer }, answered)
+    }
+
+    /// Answers it with at most `MAX_FRAME` bytes; whether the answer could be sent.
+    pub fn answer(self, bytes: Bytes) -> bool {
+        bytes.len() <= MAX_FRAME && self.answer.send(bytes).is_ok()
     }
 }
 

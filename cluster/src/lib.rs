@@ -31,7 +31,7 @@ mod timing;
 mod view;
 
 pub use cluster::{Cluster, NodeState, Options, StartError};
-pub use event::{Call, Ended, Event, Events, Frame};
+pub use event::{Call, Ended, Event, Events, Frame, OperatorCall};
 pub use member::keeper::RedisState;
 pub use member::redis::{RedisOptions, StoreError};
 pub use node::{BadName, Boot, Node, NodeName};

@@ -11,9 +11,11 @@ use super::relays::Relays;
 use super::watermark::{Ceiling, Start, Watermark};
 use super::wire::Mark;
 use crate::model::cursor::Seq;
+use crate::model::id::PostId;
 use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
-use crate::storage::{Entry, EntryClock, Jobs, StorageError};
+use crate::storage::{Entry, EntryChange, EntryClock, Jobs, StorageError};
+use moka::sync::Cache;
 use roost_cluster::{Cluster, Node, State as NodeState, View};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,8 @@ const OVERLAP: Duration =
     WRITE.saturating_add(SKEW).saturating_add(SKEW).saturating_add(Duration::from_secs(1));
 /// What was passed on is remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// Deletions that are remembered meanwhile.
+const DELETED: u64 = 100_000;
 /// A connection without a cursor is sent nothing older.
 const FRESH: Duration = Duration::from_secs(10);
 /// Between two readings of homes that cannot be heard.
@@ -42,6 +46,8 @@ pub struct Horizon {
     jobs: Arc<dyn Jobs>,
     watermark: Arc<Watermark>,
     relays: Arc<Relays>,
+    /// Posts whose deletion has come: one that comes behind it, by another way, is not shown any more.
+    deleted: Cache<PostId, ()>,
     state: Mutex<State>,
 }
 
@@ -74,7 +80,8 @@ impl Horizon {
         watermark: Arc<Watermark>,
         relays: Arc<Relays>,
     ) -> Self {
-        Self { cluster, clock, jobs, watermark, relays, state: Mutex::default() }
+        let deleted = Cache::builder().max_capacity(DELETED).time_to_live(REMEMBERED * 2).build();
+        Self { cluster, clock, jobs, watermark, relays, deleted, state: Mutex::default() }
     }
 
     /// Where a connection that comes now, without a cursor, begins.
@@ -90,10 +97,25 @@ impl Horizon {
     /// An entry of another home has come: it goes to whoever follows its author here.
     pub async fn receive(&self, entry: Entry) {
         let (seq, author) = (entry.seq, entry.author());
+        match &entry.change {
+            EntryChange::Deleted { id, .. } => self.deleted.insert(*id, ()),
+            EntryChange::Posted { post, .. } if self.deleted.contains_key(&post.id) => return,
+            EntryChange::Posted { .. } => {}
+        }
         self.watermark.may_be_missing(seq, author);
         if self.watermark.arrive(seq, author) {
             self.relays.carry(entry).await;
         }
+    }
+
+    /// The clock of this node.
+    pub(super) fn head(&self) -> Seq {
+        self.clock.head()
+    }
+
+    /// How far a home has come, as it was heard here.
+    pub(super) fn heard(&self, home: &Node) -> Option<Seq> {
+        self.lock().marks.get(home).map(|heard| heard.mark)
     }
 
     /// Whether this home cannot be heard and has been read since.

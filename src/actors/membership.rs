@@ -12,14 +12,17 @@ use crate::model::operation::{
 };
 use crate::model::shard::Shard;
 use futures_util::future::join_all;
-use roost_cluster::{Cluster, NoRandom, NodeName, NodeState as Known, RedisState, State, View};
+use roost_cluster::{Cluster, NoRandom, NodeName, NodeState as Known, OperatorCall, RedisState, State, View};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long another node may take to say something of itself: an operator is waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What operators may have asked over the cluster port and nobody has begun to answer.
+const QUESTIONS: usize = 16;
 
 /// The cluster, as this node's operators see it.
 pub struct Membership {
@@ -27,6 +30,7 @@ pub struct Membership {
     roster: Arc<Roster>,
     role: &'static str,
     drains: watch::Sender<bool>,
+    questions: OnceLock<mpsc::Sender<OperatorCall>>,
 }
 
 /// Why another node did not do what it was asked.
@@ -70,7 +74,7 @@ impl Membership {
     /// Of this node, which serves what `role` says.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, roster: Arc<Roster>, role: &'static str) -> Self {
-        Self { cluster, roster, role, drains: watch::Sender::new(false) }
+        Self { cluster, roster, role, drains: watch::Sender::new(false), questions: OnceLock::new() }
     }
 
     /// Of a node that is alone.
@@ -90,6 +94,24 @@ impl Membership {
     #[must_use]
     pub fn drains(&self) -> watch::Receiver<bool> {
         self.drains.subscribe()
+    }
+
+    /// What operators ask over the cluster port, for whoever answers them; once and for all. One that finds too many
+    /// waiting gets no answer.
+    #[must_use]
+    pub fn questions(&self) -> mpsc::Receiver<OperatorCall> {
+        let (ask, asked) = mpsc::channel(QUESTIONS);
+        // Of two who would answer, the first does.
+        let _ = self.questions.set(ask);
+        asked
+    }
+
+    /// An operator asks something over the cluster port.
+    pub(super) fn hear(&self, question: OperatorCall) {
+        if let Some(ask) = self.questions.get() {
+            // Dropped, it is told that there is no answer.
+            let _ = ask.try_send(question);
+        }
     }
 
     /// All nodes that are known here, each with what it says of itself.

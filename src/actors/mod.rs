@@ -42,6 +42,7 @@ pub mod node;
 pub mod outbox;
 pub mod relay;
 pub mod relays;
+pub mod remote;
 pub mod roster;
 pub mod session;
 pub mod switchboard;

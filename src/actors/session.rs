@@ -8,6 +8,7 @@
 //! owns it; when it ends, by a panic too, its socket closes with 1011 and its place in every table is
 //! given up. Its mailbox holds at most one message from the socket, which waits for the answer.
 
+use super::homes::{Homes, Place};
 use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
 use super::relay;
@@ -26,6 +27,7 @@ use crate::model::user::Caller;
 use crate::storage::volatile::{Presence, Present, Revocations};
 use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -61,6 +63,8 @@ pub struct SessionWorld {
     pub turns: Arc<Turns>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
+    /// Where authors are at home.
+    pub homes: Arc<Homes>,
     /// Whom this node hears, where other nodes are homes.
     pub wanted: Option<Arc<Wanted>>,
     /// Who others see connected.
@@ -202,13 +206,23 @@ impl SessionState {
         }
         instants.pass(Instant::Entered(user)).await;
 
-        // Before the store is read: what is in every timeline after this, is in what is read.
+        // Before the store is read: what has not come by now comes live, in its turn.
+        let arrivals = self.world.wanted.as_ref().map(|wanted| {
+            let authors: Vec<UserId> = followees.iter().map(|(author, _)| *author).collect();
+            wanted.arrivals(&authors, |author| self.world.homes.place(author) == Place::Here)
+        });
+        // And what is in every timeline after this, is in what is read.
         let unspread = self.world.watermark.unspread_of(&followees);
         let missed = timelines.since(user, cursor.unwrap_or(came_with)).await?;
         let (mut missed, loss) = match missed {
             Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
             entries => (entries, None),
         };
+        if let (Missed::Entries { entries, told }, Some(arrivals)) = (&mut missed, arrivals) {
+            let early = entries.extract_if(.., |entry| arrivals.will_bring(entry)).map(|entry| entry.seq);
+            let early: HashSet<Seq> = early.collect();
+            told.also.retain(|seq| !early.contains(seq));
+        }
         let after = if loss.is_none() { cursor.unwrap_or(came_with).seq } else { came_with.seq };
         self.add_unspread(&mut missed, unspread, after).await?;
         drop(place);

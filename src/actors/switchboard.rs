@@ -22,7 +22,6 @@ use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::{EntryObserver, Jobs};
 use bytes::Bytes;
-use prost::Message;
 use roost_cluster::{Call, Cluster, Ended, Event, Events, Frame, Node, NodeName, State, View};
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -99,6 +98,12 @@ impl Switchboard {
                 Event::Gap(node) => self.missed(&node),
                 Event::Frame(frame) => self.hear(frame).await,
                 Event::Call(call) => self.take(call),
+                // Before anybody answers, it is told that there is no answer.
+                Event::Operator(call) => {
+                    if let Some(membership) = self.membership.get() {
+                        membership.hear(call);
+                    }
+                }
                 Event::Ended(why) => {
                     tracing::error!("this node ends: {why}");
                     self.ended.send_replace(Some(why));
@@ -140,11 +145,11 @@ impl Switchboard {
     }
 
     async fn hear(&self, frame: Frame) {
-        let Ok(told) = Told::decode(frame.bytes) else {
+        let Ok(told) = Told::read(frame.bytes) else {
             tracing::warn!(from = %frame.from, "a frame of {} makes no sense", frame.from);
             return;
         };
-        match told.what {
+        match told {
             Some(Telling::Entry(entry)) => match entry.try_into() {
                 Ok(entry) => self.horizon.receive(entry).await,
                 Err(error) => tracing::warn!(from = %frame.from, %error, "{error}"),
@@ -161,11 +166,11 @@ impl Switchboard {
     }
 
     fn take(self: &Arc<Self>, call: Call) {
-        let Ok(asked) = Asked::decode(call.bytes.clone()) else {
+        let Ok(asked) = Asked::read(call.bytes.clone()) else {
             tracing::warn!(from = %call.from, "a call of {} makes no sense", call.from);
             return;
         };
-        match asked.what {
+        match asked {
             // In their place among the frames.
             Some(Asking::Mark(mark)) => {
                 self.horizon.note(&call.from, &mark);
@@ -227,11 +232,12 @@ impl Switchboard {
             complete.iter().map(|shard| Shard(*shard)).filter(|shard| !not_home.contains(shard)).collect();
         // In this order: what is sent before it is known is among those that may be missing.
         self.neighbours.interests().add(node, taken.iter().copied(), &complete);
+        let head = self.horizon.head().0;
         let missing = self.watermark.unspread_by(|author| taken.contains(&author));
         let (seqs, authors): (Vec<u64>, Vec<UserId>) =
             missing.into_iter().map(|(seq, author)| (seq.0, author)).unzip();
         let not_home = not_home.into_iter().map(|shard| shard.0).collect();
-        Answer::Interested(Interested { not_home, seqs, authors: Some(Users::of(&authors)) })
+        Answer::Interested(Interested { not_home, seqs, authors: Some(Users::of(&authors)), head })
     }
 
     fn is_home_of(&self, node: &NodeName, author: UserId) -> bool {

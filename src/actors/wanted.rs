@@ -12,6 +12,7 @@ use super::wire::{Answer, Answered, Asked, Asking, Interest, Interested, Telling
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::shard::Shard;
+use crate::storage::Entry;
 use futures_util::future::join_all;
 use roost_cluster::{Cluster, Node, View};
 use std::collections::{HashMap, HashSet};
@@ -56,6 +57,17 @@ struct Want {
     is_followed: bool,
     /// Since when that is so, or is not.
     since: Instant,
+    /// Once its home knows: what is newer than this was sent here, or will be.
+    sent_after: Seq,
+}
+
+/// What had come to this node, and what was to come, at a moment.
+pub struct Arrivals {
+    /// Of each author whose entries come live: those that are newer and have not come, will.
+    bounds: HashMap<UserId, Seq>,
+    come: HashSet<Seq>,
+    /// They have come, and their relay has not taken them.
+    coming: HashSet<Seq>,
 }
 
 /// What one home is to be told.
@@ -78,7 +90,7 @@ impl Wanted {
         let mut state = self.lock();
         state.want(author);
         if let Some(want) = state.authors.get_mut(&author) {
-            *want = Want { is_followed, since: Instant::now() };
+            (want.is_followed, want.since) = (is_followed, Instant::now());
         }
         drop(state);
         self.poke.notify_one();
@@ -106,6 +118,34 @@ impl Wanted {
             }
         };
         tokio::time::timeout(patience, covered).await.is_ok()
+    }
+
+    /// Which entries of these authors have come here by now, and which will; `is_home` says of whom this node is the
+    /// home and has begun.
+    #[must_use]
+    pub fn arrivals(&self, authors: &[UserId], is_home: impl Fn(UserId) -> bool) -> Arrivals {
+        // In this order: what is numbered up to the clock is known to the watermark.
+        let head = self.horizon.head();
+        let state = self.lock();
+        let mut heard: HashMap<Node, Option<Seq>> = HashMap::new();
+        let mut bounds = HashMap::with_capacity(authors.len());
+        for author in authors {
+            if is_home(*author) {
+                bounds.insert(*author, head);
+                continue;
+            }
+            let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0)) else {
+                continue;
+            };
+            let want = state.authors.get(author).filter(|_| !state.unknown.contains(author));
+            let mark = *heard.entry(home.clone()).or_insert_with(|| self.horizon.heard(&home));
+            if let (Some(want), Some(mark), true) = (want, mark, home != *self.cluster.me()) {
+                bounds.insert(*author, want.sent_after.max(mark));
+            }
+        }
+        drop(state);
+        let least = bounds.values().min().copied().unwrap_or(head);
+        Arrivals { bounds, come: self.watermark.come_after(least), coming: self.watermark.not_carried() }
     }
 
     /// By a new view, homes have moved.
@@ -220,7 +260,7 @@ impl Wanted {
         let call = Asked::encode_call(Asking::Interest(interest));
         let answer = self.cluster.call(&home.name, &call, PATIENCE).await;
         let Ok(Ok(Some(Answer::Interested(answer)))) = answer.map(Answered::read) else { return false };
-        let Interested { not_home, seqs, authors } = answer;
+        let Interested { not_home, seqs, authors, head } = answer;
         for (seq, author) in seqs.into_iter().zip(authors.iter().flat_map(Users::users)) {
             self.watermark.may_be_missing(Seq(seq), author);
         }
@@ -229,6 +269,9 @@ impl Wanted {
             let mut state = self.lock();
             for author in saying.authors.iter().filter(|author| is_taken(Shard::of(**author))) {
                 state.unknown.remove(author);
+                if let Some(want) = state.authors.get_mut(author) {
+                    want.sent_after = Seq(head);
+                }
             }
             for shard in saying.complete.iter().filter(|shard| is_taken(**shard)) {
                 state.shards.insert(*shard, home.clone());
@@ -273,12 +316,22 @@ impl Wanted {
     }
 }
 
+impl Arrivals {
+    /// Whether an entry that was read since reaches who stood in the relays' index before: it must not be shown out of
+    /// its turn.
+    #[must_use]
+    pub fn will_bring(&self, entry: &Entry) -> bool {
+        let (seq, bound) = (entry.seq, self.bounds.get(&entry.author()));
+        self.coming.contains(&seq) || bound.is_some_and(|bound| seq > *bound && !self.come.contains(&seq))
+    }
+}
+
 impl State {
     fn want(&mut self, author: UserId) {
         let now = Instant::now();
         let want = self.authors.entry(author).or_insert_with(|| {
             self.unknown.insert(author);
-            Want { is_followed: false, since: now }
+            Want { is_followed: false, since: now, sent_after: Seq::default() }
         });
         if !want.is_followed {
             want.since = now;

@@ -91,8 +91,6 @@ struct Moving {
     is_elsewheres: bool,
     /// The nodes that are interested were sent it.
     sent: bool,
-    /// It waited for a relay as another home's when this node became its home: its author has still to bring it.
-    awaits_author: bool,
 }
 
 /// Where a connection without a cursor begins.
@@ -223,7 +221,8 @@ impl Watermark {
     pub fn forget(&self, seq: Seq, author: UserId) {
         let mut state = self.lock();
         if let Some(moving) = state.moving.get_mut(&seq).filter(|moving| moving.author == author) {
-            moving.awaits_author = false;
+            // Nobody is sent it.
+            moving.sent = true;
             state.release(seq);
         }
     }
@@ -240,9 +239,7 @@ impl Watermark {
         }
         let mut state = self.lock();
         // One that does not move has arrived, or was withdrawn.
-        let Some(moving) = state.moving.get_mut(&seq) else { return };
-        moving.awaits_author = false;
-        if state.unspread.insert(seq, author).is_none() {
+        if state.moving.contains_key(&seq) && state.unspread.insert(seq, author).is_none() {
             state.to_spread.push_back(seq);
             drop(state);
             self.spread.notify_one();
@@ -373,7 +370,6 @@ impl State {
             holds: 1,
             is_elsewheres,
             sent: false,
-            awaits_author: !is_elsewheres && self.moving.get(&seq).is_some_and(|moving| moving.is_elsewheres),
         };
         self.moving.insert(seq, moving);
     }
@@ -381,24 +377,26 @@ impl State {
     fn release(&mut self, seq: Seq) {
         let Some(moving) = self.moving.get_mut(&seq) else { return };
         moving.holds -= 1;
-        if moving.holds == 0 && moving.awaits_author {
-            // What its former home had sent has gone by; nobody has spread it.
-            (moving.holds, moving.queued, moving.carried) = (1, false, false);
-            self.passed.insert(seq);
+        if moving.holds > 0 {
             return;
         }
-        if moving.holds == 0 {
-            let is_elsewheres = moving.is_elsewheres;
-            self.moving.remove(&seq);
-            if self.ceiling.is_some() {
-                self.passed.insert(seq);
-                if self.passed.len() > PASSED {
-                    self.passed.pop_first();
-                }
+        let (is_elsewheres, sent) = (moving.is_elsewheres, moving.sent);
+        if self.ceiling.is_some() {
+            self.passed.insert(seq);
+            if self.passed.len() > PASSED {
+                self.passed.pop_first();
             }
-            if !is_elsewheres {
-                self.finish(seq);
+            if !is_elsewheres && !sent {
+                // It came here by its former home, just before this node became its home: its author has not brought
+                // it into timelines and to other nodes yet.
+                moving.holds = 1;
+                moving.carried = false;
+                return;
             }
+        }
+        self.moving.remove(&seq);
+        if !is_elsewheres {
+            self.finish(seq);
         }
     }
 

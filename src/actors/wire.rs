@@ -268,6 +268,9 @@ pub struct Interested {
     /// Their authors, in the same order.
     #[prost(message, optional, tag = "3")]
     pub authors: Option<Users>,
+    /// Its clock: what comes after this is sent.
+    #[prost(uint64, tag = "4")]
+    pub head: u64,
 }
 
 /// How far a home has come.
@@ -324,6 +327,14 @@ impl Told {
     pub fn encode_frame(what: Telling) -> Bytes {
         Self { what: Some(what) }.encode_to_vec().into()
     }
+
+    /// What a frame says; none where it is of a later version.
+    ///
+    /// # Errors
+    /// Where the bytes are none of ours.
+    pub fn read(bytes: Bytes) -> Result<Option<Telling>, Garbled> {
+        Self::decode(bytes).map(|told| told.what).map_err(|_| Garbled)
+    }
 }
 
 impl Asked {
@@ -331,6 +342,14 @@ impl Asked {
     #[must_use]
     pub fn encode_call(what: Asking) -> Bytes {
         Self { what: Some(what) }.encode_to_vec().into()
+    }
+
+    /// What a call asks; none where it is of a later version.
+    ///
+    /// # Errors
+    /// Where the bytes are none of ours.
+    pub fn read(bytes: Bytes) -> Result<Option<Asking>, Garbled> {
+        Self::decode(bytes).map(|asked| asked.what).map_err(|_| Garbled)
     }
 }
 
@@ -525,7 +544,6 @@ mod tests {
     use crate::model::post::{Content, Post};
     use crate::model::timestamp::Timestamp;
     use crate::storage::{Appended, Deletion, Entry, EntryChange, KeyUse, StorageError};
-    use prost::Message;
     use uuid::Uuid;
 
     fn entries() -> [Entry; 2] {
@@ -541,7 +559,7 @@ mod tests {
     fn an_entry_reads_as_it_was_told() {
         for entry in entries() {
             let frame = Told::encode_frame(Telling::Entry(EntryText::from(&entry)));
-            let Some(Telling::Entry(told)) = Told::decode(frame).unwrap().what else { panic!("no entry") };
+            let Some(Telling::Entry(told)) = Told::read(frame).unwrap() else { panic!("no entry") };
             assert_eq!(Entry::try_from(told), Ok(entry));
         }
     }
@@ -580,7 +598,7 @@ mod tests {
         assert_eq!(Answered::read(vec![0xff; 9].into()), Err(Garbled));
         // Field 99 of a later version.
         let later = [0x9a, 0x06, 0x01, 0x00];
-        assert_eq!(Asked::decode(&later[..]).unwrap().what, None::<Asking>);
-        assert_eq!(Told::decode(&later[..]).unwrap().what, None);
+        assert_eq!(Asked::read(later.to_vec().into()), Ok(None::<Asking>));
+        assert_eq!(Told::read(later.to_vec().into()), Ok(None));
     }
 }

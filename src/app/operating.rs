@@ -5,9 +5,12 @@ use super::cluster::node_name;
 use crate::actors::membership::Membership;
 use crate::actors::node::NodeHandle;
 use crate::config::Config;
+use crate::http::admin;
+use axum::Router;
+use roost_cluster::OperatorCall;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What operators see of the cluster by this node, and may do to it.
 pub(super) fn membership(config: &Config, node: &NodeHandle) -> Result<Arc<Membership>, StartError> {
@@ -19,6 +22,19 @@ pub(super) fn membership(config: &Config, node: &NodeHandle) -> Result<Arc<Membe
     let membership = Arc::new(Membership::new(clustered.cluster().clone(), roster, role));
     clustered.answer_operators(membership.clone());
     Ok(membership)
+}
+
+/// Answers what operators ask over the cluster port.
+pub(super) async fn answer_questions(mut questions: mpsc::Receiver<OperatorCall>, commands: Router) {
+    while let Some(question) = questions.recv().await {
+        let commands = commands.clone();
+        tokio::spawn(async move {
+            let answer = admin::tunnel::answer(commands, &question.bytes).await;
+            if !question.answer(answer) {
+                tracing::warn!("an operator did not get an answer: it is gone, or the answer too long");
+            }
+        });
+    }
 }
 
 /// Drains this node when operators want that, without ending it, and takes it back when they no longer do.

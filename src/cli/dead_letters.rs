@@ -1,6 +1,6 @@
 //! `roost dead-letters`: events that were given up, to be read, sent again or forgotten.
 
-use super::flag::DataFlags;
+use super::flag::LetterFlags;
 use super::operator::Operator;
 use super::{CliError, runtime};
 use crate::http::admin::LetterList;
@@ -20,6 +20,16 @@ pub(super) struct DeadLetters {
     action: Action,
 }
 
+/// Where they are.
+#[derive(Args)]
+struct Reach {
+    /// Ask the node whose cluster port is there, instead of the server or the data of the settings.
+    #[arg(long, value_name = "HOST:PORT")]
+    node: Option<String>,
+    #[command(flatten)]
+    settings: LetterFlags,
+}
+
 #[derive(Subcommand)]
 enum Action {
     /// List them, oldest first.
@@ -29,7 +39,7 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        data: DataFlags,
+        data: Reach,
     },
     /// Print one whole, with its event.
     #[command(after_help = "Example:\n  roost dead-letters show 7")]
@@ -37,7 +47,7 @@ enum Action {
         /// Its number.
         id: u64,
         #[command(flatten)]
-        data: DataFlags,
+        data: Reach,
     },
     /// Have them sent again, their tries counted anew.
     #[command(after_help = "Example:\n  roost dead-letters redrive 7 8\n  roost dead-letters redrive --all")]
@@ -49,7 +59,7 @@ enum Action {
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        data: DataFlags,
+        data: Reach,
     },
     /// Forget them.
     #[command(after_help = "Example:\n  roost dead-letters drop 7 8")]
@@ -58,7 +68,7 @@ enum Action {
         #[arg(required = true)]
         ids: Vec<u64>,
         #[command(flatten)]
-        data: DataFlags,
+        data: Reach,
     },
 }
 
@@ -68,10 +78,13 @@ impl DeadLetters {
         | Action::Show { data, .. }
         | Action::Redrive { data, .. }
         | Action::Drop { data, .. }) = &self.action;
-        let config = data.config()?;
+        let config = data.settings.config()?;
         runtime()?.block_on(async {
             // Boxed: all that a driver holds would be a part of this future.
-            let operator = Box::pin(Operator::reach_by(&config)).await?;
+            let operator = match &data.node {
+                Some(node) => Operator::node_at(&config, node)?,
+                None => Box::pin(Operator::reach_by(&config)).await?,
+            };
             self.act(operator, &mut io::stdout()).await
         })
     }

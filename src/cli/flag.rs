@@ -119,8 +119,17 @@ some_flags! {
 }
 
 some_flags! {
-    /// Where a running server is: its data folder.
-    OperatorFlags, |name| name == "data_dir"
+    /// Where a running server is: its data folder, or what lets an operator in over the cluster port.
+    OperatorFlags, |name| name == "data_dir" || lets_in(name)
+}
+
+some_flags! {
+    /// Where the data is, or what lets an operator in over the cluster port.
+    LetterFlags, |name| name == "data_dir" || name.starts_with("scylla_") || lets_in(name)
+}
+
+fn lets_in(name: &str) -> bool {
+    matches!(name, "cluster_secret" | "cluster_name") || name.starts_with("cluster_tls_")
 }
 
 some_flags! {

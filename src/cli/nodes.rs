@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 pub(super) const EXAMPLE: &str = "Example:\n  roost nodes\n  roost nodes --json | jq -r 'select(.state == \"up\").name'\n  \
-     roost nodes show roost-2";
+     roost nodes show roost-2\n  roost nodes --node 10.0.0.2:7400";
 pub(super) const DRAIN_EXAMPLE: &str = "Example:\n  roost drain roost-2 --wait";
 pub(super) const UNDRAIN_EXAMPLE: &str = "Example:\n  roost undrain roost-2";
 pub(super) const WHERE_EXAMPLE: &str = "Example:\n  roost where author 01980000-0000-7000-8000-000000000001\n  \
@@ -19,6 +19,16 @@ pub(super) const WHERE_EXAMPLE: &str = "Example:\n  roost where author 01980000-
 
 /// Between two looks at a node that is being drained.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Which server is asked.
+#[derive(Args)]
+struct Reach {
+    /// Ask the node whose cluster port is there, instead of the server of the data folder.
+    #[arg(long, value_name = "HOST:PORT")]
+    node: Option<String>,
+    #[command(flatten)]
+    settings: OperatorFlags,
+}
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -47,7 +57,7 @@ struct ListFlags {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: OperatorFlags,
+    reach: Reach,
 }
 
 #[derive(Args)]
@@ -61,7 +71,7 @@ pub(super) struct Drain {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    reach: OperatorFlags,
+    reach: Reach,
 }
 
 #[derive(Args)]
@@ -69,7 +79,7 @@ pub(super) struct Undrain {
     /// What the node is called.
     name: String,
     #[command(flatten)]
-    reach: OperatorFlags,
+    reach: Reach,
 }
 
 #[derive(Args)]
@@ -143,11 +153,8 @@ impl Where {
 }
 
 /// Does something with a running server.
-fn reached(
-    flags: &OperatorFlags,
-    act: impl AsyncFnOnce(&Operator) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let operator = Operator::server_of(flags)?;
+fn reached(reach: &Reach, act: impl AsyncFnOnce(&Operator) -> Result<(), CliError>) -> Result<(), CliError> {
+    let operator = Operator::server_of(&reach.settings.config()?, reach.node.as_deref())?;
     runtime()?.block_on(async { act(&operator).await })
 }
 

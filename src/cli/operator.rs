@@ -3,12 +3,13 @@
 //! same requests, those of `http::admin`.
 
 use super::CliError;
-use super::flag::OperatorFlags;
-use crate::config::Config;
+use crate::config::{Config, HostPort};
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::http::admin;
+use crate::http::admin::tunnel::{Question, Told};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
+use crate::service::cluster::{Credentials, Remote, TlsFiles};
 use crate::storage::sqlite::{Options, Store};
 use crate::storage::{EntryObserver, Upkeep, scylla};
 use axum::Router;
@@ -28,6 +29,8 @@ use tower::ServiceExt;
 pub(super) enum Operator {
     /// The server that runs on this data folder.
     Server(PathBuf),
+    /// A node of a cluster, by its cluster port.
+    Node(Box<Remote>),
     /// The store itself, locked for as long as this lives.
     Store { router: Router, store: Store, _locked: DataDir },
     /// The store in a cluster, claimed until it is left; a data folder may be elsewhere.
@@ -35,9 +38,37 @@ pub(super) enum Operator {
 }
 
 impl Operator {
-    /// Reaches a server, which alone can do what is wanted.
-    pub fn server_of(flags: &OperatorFlags) -> Result<Self, CliError> {
-        Ok(Self::Server(flags.config()?.data_dir))
+    /// Reaches a server, which alone can do what is wanted: that of the data folder, or the node that was named.
+    pub fn server_of(config: &Config, node: Option<&str>) -> Result<Self, CliError> {
+        node.map_or_else(|| Ok(Self::Server(config.data_dir.clone())), |node| Self::node_at(config, node))
+    }
+
+    /// Reaches the node whose cluster port is there.
+    pub fn node_at(config: &Config, address: &str) -> Result<Self, CliError> {
+        let wrong =
+            || CliError::Usage(format!("--node {address}: must be host:port, of its cluster_advertise"));
+        let address: HostPort = address.parse().map_err(|()| wrong())?;
+        let needed = || CliError::Usage("--node needs cluster_secret, as the nodes have it".to_owned());
+        let read = |file: &PathBuf| {
+            let failed = |error| CliError::Failed(format!("{}: {error}", file.display()));
+            std::fs::read(file).map_err(failed)
+        };
+        let tls = match (&config.cluster_tls_cert, &config.cluster_tls_key, &config.cluster_tls_ca) {
+            (Some(certificates), Some(key), Some(authority)) => Some(TlsFiles {
+                certificates: read(certificates)?,
+                key: read(key)?,
+                authority: read(authority)?,
+                name: config.cluster_tls_name.as_str().to_owned(),
+            }),
+            _ => None,
+        };
+        let credentials = Credentials {
+            cluster: config.cluster_name.as_str().to_owned(),
+            secret: config.cluster_secret.clone().ok_or_else(needed)?,
+            tls,
+        };
+        let remote = Remote::new(address.as_str(), credentials);
+        remote.map(|remote| Self::Node(Box::new(remote))).map_err(|error| CliError::Failed(error.to_string()))
     }
 
     /// Reaches whatever holds the data at `path`.
@@ -126,7 +157,7 @@ impl Operator {
     /// Ends; a store that was opened here is closed in order.
     pub async fn leave(self) -> Result<(), CliError> {
         match self {
-            Self::Server(_) => Ok(()),
+            Self::Server(_) | Self::Node(_) => Ok(()),
             Self::Store { store, .. } => {
                 store.close().await.map_err(|error| CliError::Failed(error.to_string()))
             }
@@ -150,6 +181,7 @@ impl Operator {
             .map_err(|error| CliError::Failed(error.to_string()))?;
         let answer = match self {
             Self::Server(folder) => send_to_server(folder, request).await?,
+            Self::Node(remote) => send_to_node(remote, &request).await?,
             Self::Store { router, .. } | Self::Keyspace { router, .. } => {
                 match router.clone().oneshot(request).await {
                     Ok(answer) => answer,
@@ -179,6 +211,16 @@ async fn send_to_server(folder: &Path, request: Request<Body>) -> Result<Respons
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
     Ok(answer.map(Body::new))
+}
+
+/// What is asked of a node elsewhere has no body.
+async fn send_to_node(remote: &Remote, request: &Request<Body>) -> Result<Response<Body>, CliError> {
+    let (method, path) = (request.method().to_string(), request.uri().to_string());
+    let question = serde_json::to_vec(&Question { method, path });
+    let question = question.map_err(|error| CliError::Failed(error.to_string()))?;
+    let answer = remote.ask(&question).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let Told { status, body } = serde_json::from_slice(&answer).map_err(|error| broken(&error))?;
+    Response::builder().status(status).body(Body::from(body)).map_err(|error| broken(&error))
 }
 
 fn broken(error: &dyn std::fmt::Display) -> CliError {

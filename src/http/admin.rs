@@ -2,6 +2,7 @@
 //! the public listener. Who may open the socket (mode 0600, its owner) may do all of it.
 
 pub mod nodes;
+pub mod tunnel;
 
 use crate::data_dir::DataDir;
 use crate::storage::{Backup, DeadLetter, Jobs, Page, StorageError};
@@ -52,12 +53,20 @@ const PAGE: usize = 100;
 
 /// The requests that are answered.
 pub fn router(jobs: Arc<dyn Jobs>, backup: Option<Arc<dyn Backup>>) -> Router {
+    let backups = Router::new().route("/backup", post(back_up));
+    letters().merge(backups).with_state(Operators { jobs, backup })
+}
+
+/// Those that touch no file of the server's machine: for operators who may be on another one.
+pub fn remote_router(jobs: Arc<dyn Jobs>) -> Router {
+    letters().with_state(Operators { jobs, backup: None })
+}
+
+fn letters() -> Router<Operators> {
     Router::new()
         .route("/dead-letters", get(list))
         .route("/dead-letters/{id}", get(show).delete(forget))
         .route("/dead-letters/{id}/redrive", post(redrive))
-        .route("/backup", post(back_up))
-        .with_state(Operators { jobs, backup })
 }
 
 /// Takes the socket of a data folder. One that is there was left by a process that is gone: only the

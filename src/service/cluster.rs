@@ -1,5 +1,7 @@
 //! What an operator can do with the cluster: look at its nodes, drain one and take it back, ask where something is.
 
+pub use crate::actors::remote::{Credentials, Remote, TlsFiles, Unanswered};
+
 use crate::actors::membership::{Membership, Unreached};
 use crate::model::operation::{NodeList, NodeReport, Place, Subject};
 use std::sync::Arc;

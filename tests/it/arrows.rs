@@ -52,7 +52,7 @@ const ENGINES: [(&str, &[&str]); 4] = [
 
 /// A library, and the only files (or folders) that name it.
 const LIBRARIES: [(&str, &[&str]); 15] = [
-    ("axum", &["http", "cli/operator.rs"]),
+    ("axum", &["http", "cli/operator.rs", "app/operating.rs"]),
     ("hyper", &["http", "cli/operator.rs", "cli/dead_letters.rs", "cli/nodes"]),
     ("hyper_util", &["http", "cli/operator.rs"]),
     ("tower", &["http", "cli/operator.rs"]),

@@ -4,9 +4,10 @@
 use super::Hub;
 use super::codec::{CONTENT_TYPE, MAX_MESSAGE, Plain};
 use super::converse::{Outward, Rest, converse, outward};
-use super::dial::{Driven, FLOW, HTTP_BUFFER, HTTP_FRAME, Io, PATH, next};
-use super::handshake::{Acceptor, Refusal, refusal};
+use super::dial::{Driven, FLOW, HTTP_BUFFER, HTTP_FRAME, Io, PATH, gone, next};
+use super::handshake::{Acceptor, Caller, Refusal, refusal};
 use super::peer::Peer;
+use crate::event::{Event, OperatorCall};
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
@@ -26,6 +27,8 @@ use tonic::{Status, Streaming};
 const STRANGERS: usize = 64;
 /// How long a connection may take to hear the last word.
 const LAST_WORD: Duration = Duration::from_millis(500);
+/// How long the answer to an operator may take.
+const ANSWER: Duration = Duration::from_secs(30);
 /// After a failure to accept: most often there are no more open files.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -47,7 +50,11 @@ pub async fn accept(hub: Arc<Hub>, listener: TcpListener) {
                         let met = timeout(hub.timing.handshake, meet(&hub, stream)).await;
                         drop(stranger);
                         match met {
-                            Ok(Ok(met)) => met.converse(&hub).await,
+                            Ok(Ok(Met::Node(node))) => node.converse(&hub).await,
+                            Ok(Ok(Met::Operator(operator))) => {
+                                tracing::info!(who = %address, "an operator asks something, from {address}");
+                                operator.answer(&hub).await;
+                            }
                             Ok(Err(why)) if why.is_passing() => hub.changed.notify_one(),
                             Ok(Err(why)) => hub.log_refusal(&address, &why),
                             Err(_) => hub.log_refusal(&address, &"it took too long to say who it is"),
@@ -65,14 +72,43 @@ pub async fn accept(hub: Arc<Hub>, listener: TcpListener) {
 }
 
 /// A connection that proved itself.
-struct Met {
+enum Met {
+    Node(MetNode),
+    Operator(MetOperator),
+}
+
+struct MetNode {
     _driven: Driven,
     peer: Arc<Peer>,
     line: u64,
     inward: Streaming<Bytes>,
 }
 
-impl Met {
+struct MetOperator {
+    _driven: Driven,
+    request: Bytes,
+    say: mpsc::Sender<Bytes>,
+    ending: Ending,
+}
+
+/// Told when the connection has ended.
+type Ending = oneshot::Receiver<hyper::Result<()>>;
+
+impl MetOperator {
+    async fn answer(self, hub: &Hub) {
+        let (call, answered) = OperatorCall::new(self.request);
+        hub.tell(Event::Operator(call));
+        // Where nobody answers, the end of the stream says so.
+        if let Ok(Ok(answer)) = timeout(ANSWER, answered).await {
+            // It may have gone.
+            let _ = self.say.send(answer).await;
+        }
+        drop(self.say);
+        let _ = timeout(LAST_WORD, self.ending).await;
+    }
+}
+
+impl MetNode {
     async fn converse(self, hub: &Arc<Hub>) {
         let name = self.peer.name.clone();
         tracing::info!(peer = %name, "there is a link to {name}");
@@ -116,7 +152,12 @@ async fn meet(hub: &Arc<Hub>, stream: TcpStream) -> Result<Met, Refusal> {
         });
     };
     match greet(hub, &mut opening).await {
-        Ok((peer, line)) => Ok(Met { _driven: driven, peer, line, inward: opening.inward }),
+        Ok(Greeted::Node(peer, line)) => {
+            Ok(Met::Node(MetNode { _driven: driven, peer, line, inward: opening.inward }))
+        }
+        Ok(Greeted::Operator(request)) => {
+            Ok(Met::Operator(MetOperator { _driven: driven, request, say: opening.say, ending }))
+        }
         Err(why) => {
             if let Some(told) = refusal(&why, &hub.me) {
                 // It may have gone.
@@ -130,11 +171,24 @@ async fn meet(hub: &Arc<Hub>, stream: TcpStream) -> Result<Met, Refusal> {
     }
 }
 
-async fn greet(hub: &Arc<Hub>, opening: &mut Opening) -> Result<(Arc<Peer>, u64), Refusal> {
-    let gone = |_| Refusal::Broken("it closed the connection".to_owned());
+/// Who was greeted.
+enum Greeted {
+    Node(Arc<Peer>, u64),
+    /// With what it asks.
+    Operator(Bytes),
+}
+
+async fn greet(hub: &Arc<Hub>, opening: &mut Opening) -> Result<Greeted, Refusal> {
     let (acceptor, challenge) = Acceptor::challenge(&next(&mut opening.inward).await?)?;
     opening.say.send(challenge).await.map_err(gone)?;
-    let theirs = acceptor.check(&next(&mut opening.inward).await?, &hub.secret, &hub.cluster)?;
+    let theirs = match acceptor.check(&next(&mut opening.inward).await?, &hub.secret, &hub.cluster)? {
+        Caller::Node(identity) => identity,
+        Caller::Operator => {
+            let proof = acceptor.prove_to_operator(&hub.secret, &hub.cluster);
+            opening.say.send(proof).await.map_err(gone)?;
+            return next(&mut opening.inward).await.map(Greeted::Operator);
+        }
+    };
     if theirs.node.name == hub.me.name {
         return Err(Refusal::OwnName(theirs.node));
     }
@@ -147,7 +201,7 @@ async fn greet(hub: &Arc<Hub>, opening: &mut Opening) -> Result<(Arc<Peer>, u64)
     // What follows is the link's.
     let (closed, _) = mpsc::channel(1);
     opening.say = closed;
-    Ok((peer, line))
+    Ok(Greeted::Node(peer, line))
 }
 
 /// A stream that was opened and has said nothing yet.

@@ -2,8 +2,9 @@
 //! A task a peer; ends when the peer is none any more.
 
 use super::Hub;
+use super::Tls;
 use super::codec::{CONTENT_TYPE, MAX_MESSAGE, Plain, TRAILERS};
-use super::converse::{Outward, converse, outward, told};
+use super::converse::{Outward, Rest, converse, outward, told};
 use super::handshake::{Dialer, Refusal};
 use super::peer::Peer;
 use crate::secret::random;
@@ -14,6 +15,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status, Streaming};
@@ -105,10 +107,39 @@ async fn dial(hub: &Arc<Hub>, peer: &Arc<Peer>) -> Result<String, Refusal> {
 
 async fn open(hub: &Arc<Hub>, peer: &Arc<Peer>) -> Result<(Driven, u64, Streaming<Bytes>), Refusal> {
     let address = peer.state().address.clone();
+    let mut reached = reach(&address, hub.tls.as_ref()).await?;
+    let ours = peer.identity(hub);
+    let proof = reached.dialer.prove(&reached.challenge, &hub.secret, &ours)?;
+    reached.say.send(proof).await.map_err(gone)?;
+    let answer = next(&mut reached.inward).await?;
+    let theirs = reached.dialer.check(&answer, &hub.secret, &hub.cluster)?;
+    if theirs.node.name != peer.name {
+        return Err(Refusal::Unknown(theirs.node));
+    }
+    let writing = peer.connect(hub, true, &ours, &theirs)?;
+    let line = writing.line();
+    *reached.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(writing);
+    // What follows is the link's.
+    drop(reached.say);
+    Ok((reached.driven, line, reached.inward))
+}
+
+/// Somebody who was dialled and has drawn a challenge; nobody has proved anything yet.
+pub struct Reached {
+    pub driven: Driven,
+    pub dialer: Dialer,
+    pub challenge: Bytes,
+    pub say: mpsc::Sender<Bytes>,
+    pub rest: Rest,
+    pub inward: Streaming<Bytes>,
+}
+
+/// Dials, and says hello.
+pub async fn reach(address: &str, tls: Option<&Tls>) -> Result<Reached, Refusal> {
     let broken = |error: &dyn std::fmt::Display| Refusal::Broken(error.to_string());
-    let stream = TcpStream::connect(&address).await.map_err(|error| broken(&error))?;
+    let stream = TcpStream::connect(address).await.map_err(|error| broken(&error))?;
     stream.set_nodelay(true).map_err(|error| broken(&error))?;
-    let stream: Box<dyn Io> = match &hub.tls {
+    let stream: Box<dyn Io> = match tls {
         None => Box::new(stream),
         Some(tls) => {
             let secured = tls.connector.connect(tls.name.clone(), stream).await;
@@ -127,9 +158,8 @@ async fn open(hub: &Arc<Hub>, peer: &Arc<Peer>) -> Result<(Driven, u64, Streamin
         // Who reads from it hears of its end, too.
         let _ = connection.await;
     }));
-    let (mut dialer, hello) = Dialer::hello()?;
+    let (dialer, hello) = Dialer::hello()?;
     let (say, rest, outward) = outward();
-    let gone = |_| Refusal::Broken("it closed the connection".to_owned());
     say.send(hello).await.map_err(gone)?;
     let request = http::Request::post(format!("http://{address}{PATH}"))
         .header(CONTENT_TYPE.0, CONTENT_TYPE.1)
@@ -144,16 +174,12 @@ async fn open(hub: &Arc<Hub>, peer: &Arc<Peer>) -> Result<(Driven, u64, Streamin
     let status = answer.status();
     let mut inward = Streaming::new_response(Plain, answer.into_body(), status, None, Some(MAX_MESSAGE));
     let challenge = next(&mut inward).await?;
-    let ours = peer.identity(hub);
-    say.send(dialer.prove(&challenge, &hub.secret, &ours)?).await.map_err(gone)?;
-    let theirs = dialer.check(&next(&mut inward).await?, &hub.secret, &hub.cluster)?;
-    if theirs.node.name != peer.name {
-        return Err(Refusal::Unknown(theirs.node));
-    }
-    let writing = peer.connect(hub, true, &ours, &theirs)?;
-    let line = writing.line();
-    *rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(writing);
-    Ok((driven, line, inward))
+    Ok(Reached { driven, dialer, challenge, say, rest, inward })
+}
+
+/// The other end is not there any more.
+pub fn gone<T>(_: mpsc::error::SendError<T>) -> Refusal {
+    Refusal::Broken("it closed the connection".to_owned())
 }
 
 /// The next message of a handshake.

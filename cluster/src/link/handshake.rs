@@ -10,6 +10,9 @@
 //!                                    ◀──    Proof {identity, proof}, or Refusal {reason}
 //! ```
 //!
+//! An operator's program proves the same in another role, and says of itself only of which cluster it wants to ask a
+//! node: it becomes no node by that.
+//!
 //! The proofs say who is who; what follows is neither encrypted nor signed: where others are on the path, use TLS.
 
 use super::codec::MAX_HANDSHAKE;
@@ -25,6 +28,8 @@ const FORMER: u32 = 1;
 const NONCE: usize = 32;
 const DIALER: &[u8] = b"roost-cluster dialer";
 const ACCEPTOR: &[u8] = b"roost-cluster acceptor";
+const OPERATOR: &[u8] = b"roost-cluster operator";
+const ACCEPTOR_OF_OPERATOR: &[u8] = b"roost-cluster acceptor of an operator";
 
 /// Who somebody is, and how far the two sequences of frames have come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +121,7 @@ enum Said {
     Hello { from: u32, to: u32, nonce: [u8; NONCE] },
     Challenge { version: u32, nonce: [u8; NONCE] },
     Proof { identity: String, proof: Vec<u8> },
+    Operator { cluster: String, proof: Vec<u8> },
     Refusal { reason: String, by: Option<Node> },
 }
 
@@ -146,38 +152,48 @@ pub fn refusal(why: &Refusal, me: &Node) -> Option<Bytes> {
 
 fn identity(text: &str, cluster: &str) -> Result<Identity, Refusal> {
     let identity: Identity = serde_json::from_str(text).map_err(|_| Refusal::Garbage)?;
-    if identity.cluster != cluster {
-        return Err(Refusal::Cluster(identity.cluster));
-    }
-    Ok(identity)
+    is_of(&identity.cluster, cluster).map(|()| identity)
 }
 
-fn proof(role: &[u8], secret: &Secret, nonces: [&[u8]; 2], version: u32, identity: &Identity) -> Bytes {
-    let identity = serde_json::to_string(identity).unwrap_or_default();
-    let proof = secret.proof(&[role, nonces[0], nonces[1], &version.to_be_bytes(), identity.as_bytes()]);
-    write(&Said::Proof { identity, proof })
+fn is_of(theirs: &str, cluster: &str) -> Result<(), Refusal> {
+    if theirs == cluster { Ok(()) } else { Err(Refusal::Cluster(theirs.to_owned())) }
 }
 
-fn proven(
-    role: &[u8],
-    secret: &Secret,
-    nonces: [&[u8]; 2],
+/// What both ends have drawn and agreed on, which every proof is over.
+#[derive(Clone, Copy)]
+struct Drawn {
+    dialer: [u8; NONCE],
+    acceptor: [u8; NONCE],
     version: u32,
-    cluster: &str,
-    bytes: &[u8],
-) -> Result<Identity, Refusal> {
-    let Said::Proof { identity: text, proof } = read(bytes)? else { return Err(Refusal::Garbage) };
-    let words = [role, nonces[0], nonces[1], &version.to_be_bytes(), text.as_bytes()];
-    if !secret.is_proof(&proof, &words) {
-        return Err(Refusal::Secret);
+}
+
+impl Drawn {
+    fn proof(&self, role: &[u8], secret: &Secret, text: &str) -> Vec<u8> {
+        secret.proof(&[role, &self.dialer, &self.acceptor, &self.version.to_be_bytes(), text.as_bytes()])
     }
-    identity(&text, cluster)
+
+    fn check(&self, role: &[u8], secret: &Secret, text: &str, proof: &[u8]) -> Result<(), Refusal> {
+        let words = [role, &self.dialer, &self.acceptor, &self.version.to_be_bytes(), text.as_bytes()];
+        if secret.is_proof(proof, &words) { Ok(()) } else { Err(Refusal::Secret) }
+    }
+
+    fn prove(&self, role: &[u8], secret: &Secret, identity: &Identity) -> Bytes {
+        let identity = serde_json::to_string(identity).unwrap_or_default();
+        let proof = self.proof(role, secret, &identity);
+        write(&Said::Proof { identity, proof })
+    }
+
+    /// What was proven in this role.
+    fn proven(&self, role: &[u8], secret: &Secret, bytes: &[u8]) -> Result<String, Refusal> {
+        let Said::Proof { identity, proof } = read(bytes)? else { return Err(Refusal::Garbage) };
+        self.check(role, secret, &identity, &proof).map(|()| identity)
+    }
 }
 
 /// The side that dials.
 pub struct Dialer {
     nonce: [u8; NONCE],
-    challenge: Option<([u8; NONCE], u32)>,
+    drawn: Option<Drawn>,
 }
 
 impl Dialer {
@@ -185,7 +201,7 @@ impl Dialer {
     pub fn hello() -> Result<(Self, Bytes), Refusal> {
         let nonce = random_bytes()?;
         let said = write(&Said::Hello { from: FORMER, to: VERSION, nonce });
-        Ok((Self { nonce, challenge: None }, said))
+        Ok((Self { nonce, drawn: None }, said))
     }
 
     /// What to answer to the challenge.
@@ -195,27 +211,52 @@ impl Dialer {
         secret: &Secret,
         identity: &Identity,
     ) -> Result<Bytes, Refusal> {
+        Ok(self.draw(challenge)?.prove(DIALER, secret, identity))
+    }
+
+    /// The same, for an operator who wants to ask a node of this cluster.
+    pub fn prove_operator(
+        &mut self,
+        challenge: &[u8],
+        secret: &Secret,
+        cluster: &str,
+    ) -> Result<Bytes, Refusal> {
+        let proof = self.draw(challenge)?.proof(OPERATOR, secret, cluster);
+        Ok(write(&Said::Operator { cluster: cluster.to_owned(), proof }))
+    }
+
+    fn draw(&mut self, challenge: &[u8]) -> Result<Drawn, Refusal> {
         let Said::Challenge { version, nonce } = read(challenge)? else { return Err(Refusal::Garbage) };
         if !(FORMER..=VERSION).contains(&version) {
             return Err(Refusal::Version(version, version));
         }
-        self.challenge = Some((nonce, version));
-        Ok(proof(DIALER, secret, [&self.nonce, &nonce], version, identity))
+        Ok(*self.drawn.insert(Drawn { dialer: self.nonce, acceptor: nonce, version }))
     }
 
     /// Who the other end is.
     pub fn check(self, answer: &[u8], secret: &Secret, cluster: &str) -> Result<Identity, Refusal> {
-        let (nonce, version) = self.challenge.ok_or(Refusal::Garbage)?;
-        proven(ACCEPTOR, secret, [&self.nonce, &nonce], version, cluster, answer)
+        let drawn = self.drawn.ok_or(Refusal::Garbage)?;
+        identity(&drawn.proven(ACCEPTOR, secret, answer)?, cluster)
+    }
+
+    /// Whether the other end is a node of this cluster, for an operator.
+    pub fn check_for_operator(self, answer: &[u8], secret: &Secret, cluster: &str) -> Result<(), Refusal> {
+        let drawn = self.drawn.ok_or(Refusal::Garbage)?;
+        is_of(&drawn.proven(ACCEPTOR_OF_OPERATOR, secret, answer)?, cluster)
     }
 }
 
-/// The side that is dialled.
-pub struct Acceptor {
-    dialer: [u8; NONCE],
-    nonce: [u8; NONCE],
-    version: u32,
+/// Who proved itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A node.
+    Node(Identity),
+    /// An operator.
+    Operator,
 }
+
+/// The side that is dialled.
+pub struct Acceptor(Drawn);
 
 impl Acceptor {
     /// What to answer to whoever says hello.
@@ -226,17 +267,33 @@ impl Acceptor {
             return Err(Refusal::Version(from, to));
         }
         let nonce = random_bytes()?;
-        Ok((Self { dialer, nonce, version }, write(&Said::Challenge { version, nonce })))
+        Ok((Self(Drawn { dialer, acceptor: nonce, version }), write(&Said::Challenge { version, nonce })))
     }
 
     /// Who the other end is.
-    pub fn check(&self, answer: &[u8], secret: &Secret, cluster: &str) -> Result<Identity, Refusal> {
-        proven(DIALER, secret, [&self.dialer, &self.nonce], self.version, cluster, answer)
+    pub fn check(&self, answer: &[u8], secret: &Secret, cluster: &str) -> Result<Caller, Refusal> {
+        match read(answer)? {
+            Said::Proof { identity: text, proof } => {
+                self.0.check(DIALER, secret, &text, &proof)?;
+                identity(&text, cluster).map(Caller::Node)
+            }
+            Said::Operator { cluster: theirs, proof } => {
+                self.0.check(OPERATOR, secret, &theirs, &proof)?;
+                is_of(&theirs, cluster).map(|()| Caller::Operator)
+            }
+            _ => Err(Refusal::Garbage),
+        }
     }
 
     /// The last word: who we are.
     pub fn prove(&self, secret: &Secret, identity: &Identity) -> Bytes {
-        proof(ACCEPTOR, secret, [&self.dialer, &self.nonce], self.version, identity)
+        self.0.prove(ACCEPTOR, secret, identity)
+    }
+
+    /// The last word to an operator: that we are of this cluster.
+    pub fn prove_to_operator(&self, secret: &Secret, cluster: &str) -> Bytes {
+        let proof = self.0.proof(ACCEPTOR_OF_OPERATOR, secret, cluster);
+        write(&Said::Proof { identity: cluster.to_owned(), proof })
     }
 }
 
@@ -259,7 +316,7 @@ mod tests {
     fn meet(
         (secret, cluster): (&[u8], &str),
         (other_secret, other_cluster): (&[u8], &str),
-    ) -> (Result<Identity, Refusal>, Result<Identity, Refusal>) {
+    ) -> (Result<Identity, Refusal>, Result<Caller, Refusal>) {
         let (secret, other_secret) = (Secret::new(secret), Secret::new(other_secret));
         let (mut dialer, hello) = Dialer::hello().unwrap();
         let (acceptor, challenge) = Acceptor::challenge(&hello).unwrap();
@@ -276,7 +333,7 @@ mod tests {
     fn two_nodes_of_a_cluster_know_each_other() {
         let (dialed, accepted) = meet((b"s", "c"), (b"s", "c"));
         assert_eq!(dialed.unwrap().node.name.as_str(), "b");
-        assert_eq!(accepted.unwrap().node.name.as_str(), "a");
+        assert!(matches!(accepted, Ok(Caller::Node(a)) if a.node.name.as_str() == "a"));
     }
 
     #[test]
@@ -313,10 +370,39 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_proves_the_secret_and_is_taken_for_no_node() {
+        let secret = Secret::new(b"s");
+        let ask = |secret: &Secret, cluster: &str| {
+            let (mut dialer, hello) = Dialer::hello().unwrap();
+            let (acceptor, challenge) = Acceptor::challenge(&hello).unwrap();
+            let proof = dialer.prove_operator(&challenge, secret, cluster).unwrap();
+            (dialer, acceptor, proof)
+        };
+        let (dialer, acceptor, proof) = ask(&secret, "c");
+        assert_eq!(acceptor.check(&proof, &secret, "c"), Ok(Caller::Operator));
+        assert_eq!(
+            dialer.check_for_operator(&acceptor.prove_to_operator(&secret, "c"), &secret, "c"),
+            Ok(())
+        );
+
+        let (_, acceptor, proof) = ask(&Secret::new(b"t"), "c");
+        assert_eq!(acceptor.check(&proof, &secret, "c"), Err(Refusal::Secret));
+        let (_, acceptor, proof) = ask(&secret, "d");
+        assert_eq!(acceptor.check(&proof, &secret, "c"), Err(Refusal::Cluster("d".to_owned())));
+        // What a node proves to a node is nothing to an operator, nor what somebody else proves.
+        let (dialer, acceptor, _) = ask(&secret, "c");
+        let to_node = acceptor.prove(&secret, &identity("b", "c"));
+        assert_eq!(dialer.check_for_operator(&to_node, &secret, "c"), Err(Refusal::Secret));
+        let (dialer, acceptor, _) = ask(&secret, "c");
+        let stranger = acceptor.prove_to_operator(&Secret::new(b"t"), "c");
+        assert_eq!(dialer.check_for_operator(&stranger, &secret, "c"), Err(Refusal::Secret));
+    }
+
+    #[test]
     fn a_later_version_that_still_knows_ours_speaks_ours() {
         let hello = |from, to| write(&Said::Hello { from, to, nonce: [1; NONCE] });
         let (acceptor, _) = Acceptor::challenge(&hello(VERSION, VERSION + 1)).unwrap();
-        assert_eq!(acceptor.version, VERSION);
+        assert_eq!(acceptor.0.version, VERSION);
         let refused = Acceptor::challenge(&hello(VERSION + 1, VERSION + 2)).map(|_| ());
         assert_eq!(refused, Err(Refusal::Version(VERSION + 1, VERSION + 2)));
         let (mut dialer, _) = Dialer::hello().unwrap();

@@ -12,6 +12,7 @@
 //! | `wire`, `handshake`, `codec` | what is written |
 //! | `dial`, `accept` | how connections are made and taken |
 //! | `converse` | what is done on one |
+//! | `operator` | how somebody who is no node asks one |
 //!
 //! Bounds: the window in bytes each way and peer; connections that have proved nothing (64, for the time of a
 //! handshake); messages (1 MiB).
@@ -23,6 +24,7 @@ mod dial;
 pub(crate) mod handshake;
 mod hub;
 mod incoming;
+mod operator;
 mod outgoing;
 mod peer;
 mod tls;
@@ -30,6 +32,7 @@ pub(crate) mod wire;
 
 pub use codec::MAX_FRAME;
 pub(crate) use hub::Hub;
+pub use operator::{AskError, Operator};
 pub(crate) use peer::{Peer, Sequel};
 pub use tls::{Tls, TlsError};
 

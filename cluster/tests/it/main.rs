@@ -3,4 +3,5 @@
 mod ground;
 mod link;
 mod member;
+mod operator;
 mod strangers;

@@ -3,7 +3,8 @@
 use super::{Ceiling, State, Watermark};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound;
 
 /// Entries of other homes that may be missing in timelines and are known of: beyond that the oldest are taken to be there.
 const MISSING: usize = 1 << 18;
@@ -41,6 +42,20 @@ impl Watermark {
         if state.elsewhere.len() > MISSING {
             state.elsewhere.pop_first();
         }
+    }
+
+    /// Entries that relays here have not taken yet.
+    #[must_use]
+    pub fn not_carried(&self) -> HashSet<Seq> {
+        let state = self.lock();
+        state.moving.iter().filter(|(_, moving)| !moving.carried).map(|(seq, _)| *seq).collect()
+    }
+
+    /// Entries of other homes that have come, and are newer than this; older ones that are in every timeline aside.
+    #[must_use]
+    pub fn come_after(&self, seq: Seq) -> HashSet<Seq> {
+        let newer = (Bound::Excluded(seq), Bound::Unbounded);
+        self.lock().elsewhere.range(newer).map(|(seq, _)| *seq).collect()
     }
 
     /// A home has everything of those authors up to here in every timeline.

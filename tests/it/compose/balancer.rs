@@ -7,7 +7,7 @@ use crate::harness::{skip, until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Where the file is in its container.
 const INSIDE: &str = "/usr/local/etc/haproxy/haproxy.cfg";
@@ -57,7 +57,7 @@ async fn clients_reach_a_node_that_is_ready_and_are_sent_away_by_it() {
         .replace("roost-2:8080", &format!("127.0.0.1:{}", port()))
         .replace("roost-3:8080", &format!("127.0.0.1:{}", port()));
     let folder = tempfile::tempdir().unwrap();
-    let (mapped, log) = (folder.path().join("haproxy.cfg"), folder.path().join("log"));
+    let [mapped, log, errors] = ["haproxy.cfg", "log", "errors"].map(|name| folder.path().join(name));
     fs::write(&mapped, text).unwrap();
     let command = words(&service("balancer")["command"]);
     let arguments = command[1..].iter().map(|word| word.replace(INSIDE, &mapped.display().to_string()));
@@ -66,14 +66,17 @@ async fn clients_reach_a_node_that_is_ready_and_are_sent_away_by_it() {
         .arg("-db")
         .args(arguments)
         .stdout(File::create(&log).unwrap())
-        .stderr(Stdio::null())
+        .stderr(File::create(&errors).unwrap())
         .spawn();
     let mut running = Running(child.unwrap());
     server.moved_to(&format!("http://{front}"));
     let probe = healthcheck(&service("balancer")).pop().unwrap();
     let probe = probe.strip_prefix("http://127.0.0.1:8080").expect("its own port").to_owned();
-    let is_healthy =
-        async || server.get(&probe).attempt().await.is_ok_and(|answer| answer.status == 200).then_some(());
+    let is_healthy = async || {
+        let ended = running.0.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended: {}", fs::read_to_string(&errors).unwrap());
+        server.get(&probe).attempt().await.is_ok_and(|answer| answer.status == 200).then_some(())
+    };
     until("it is healthy", is_healthy).await;
 
     let (ann, bob) = (server.person("ann").await, server.person("bob").await);
@@ -94,7 +97,9 @@ async fn clients_reach_a_node_that_is_ready_and_are_sent_away_by_it() {
     assert_eq!(server.get("/timeline").attempt().await.unwrap().status, 503);
 
     assert!(running.0.try_wait().unwrap().is_none());
-    let log = fs::read_to_string(&log).unwrap();
-    assert!(log.contains("GET /ws 101"), "{log}");
+    let log = until("the socket is in the balancer's log", async || {
+        Some(fs::read_to_string(&log).unwrap()).filter(|log| log.contains("GET /ws 101"))
+    })
+    .await;
     assert!(!log.contains(&bob.token) && !log.contains("token="), "no token is in the balancer's log");
 }

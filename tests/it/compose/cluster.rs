@@ -1,12 +1,13 @@
 //! The three nodes of the file, by their command lines and environments as they stand: one cluster.
 
-use super::{NODES, filled_in, healthcheck, service, words};
+use super::{NODES, filled_in, healthcheck, root, service, words};
 use crate::harness::child::RealServer;
 use crate::harness::engines::redis_server::RedisServer;
 use crate::harness::engines::{cql_nodes, lasting_port};
 use crate::harness::rest::Rest;
 use crate::harness::until;
 use serde_json::Value;
+use std::fs;
 use std::net::Ipv4Addr;
 
 /// A node of the file on this machine: prepared, not started.
@@ -52,6 +53,22 @@ fn seen(server: &RealServer) -> Vec<(String, String, bool)> {
     let text = |node: &Value, name: &str| node[name].as_str().unwrap().to_owned();
     let nodes = told(server, &["nodes", "--json"]);
     nodes.iter().map(|node| (text(node, "name"), text(node, "state"), node["homes"] != 0)).collect()
+}
+
+/// What the docs say of several nodes.
+fn section() -> String {
+    let text = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let (_, section) = text.split_once("\n## Several nodes\n").expect("they are documented");
+    section.split_once("\n## ").expect("an end of that").0.to_owned()
+}
+
+/// The commands of the program that the docs of several nodes show.
+fn documented() -> Vec<String> {
+    let section = section();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("$ "));
+    let commands: Vec<_> = lines.map(str::to_owned).collect();
+    assert!(commands.len() >= 9 && commands.iter().all(|line| line.starts_with("roost ")), "{commands:?}");
+    commands
 }
 
 fn all_up() -> Vec<(String, String, bool)> {
@@ -109,8 +126,37 @@ async fn three_nodes_run_by_their_lines_are_one_cluster_which_its_operator_sees_
     assert!(taken_back.status.success(), "{taken_back:?}");
     until("all are up again", async || (seen(&servers[0]) == all_up()).then_some(())).await;
     until("it is ready again", async || servers[1].runs(&probe).status.success().then_some(())).await;
+    // What the docs tell to type, in their order; the node that they name is the second.
+    let node_2 = &servers[1].setting("ROOST_CLUSTER_ADVERTISE");
+    for command in documented() {
+        let command = command.replace("10.0.0.2:7400", node_2);
+        let ran = servers[0].runs(&command.split_whitespace().skip(1).collect::<Vec<_>>());
+        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    servers[0].set("ROOST_CLUSTER_SECRET", "another one, of thirty-two bytes and more");
+    let refused = servers[0].runs(&["nodes", "--node", node_2]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("your secret is not this cluster's") && told.lines().count() == 1, "{told}");
+    until("the node has a line of it", async || {
+        servers[1].log().contains("it has another secret").then_some(())
+    })
+    .await;
     assert!(
         servers.iter().all(|server| !server.data_dir().join("roost.db").exists()),
         "no database of its own"
     );
+}
+
+#[test]
+fn the_documented_file_of_settings_is_one() {
+    let section = section();
+    let (_, block) = section.split_once("```toml\n").expect("an example");
+    let (block, _) = block.split_once("```").expect("its end");
+    let program = RealServer::bare(&[]);
+    let file = program.folder().join("roost.toml");
+    fs::write(&file, block).unwrap();
+    let asked = program.runs(&["health", "--config", &file.display().to_string()]);
+    // Whoever may be there: the settings are understood.
+    assert_ne!(asked.status.code(), Some(2), "{}", String::from_utf8_lossy(&asked.stderr));
 }

@@ -100,6 +100,12 @@ impl RealServer {
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What a setting is for the next start.
+    pub fn setting(&self, name: &str) -> String {
+        let found = self.settings.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| panic!("{name} is not set")).1.clone()
+    }
+
     /// It is started by this command, to which the program is appended.
     pub fn set_within(&mut self, command: &[&str]) {
         self.within = command.iter().map(|&word| word.to_owned()).collect();

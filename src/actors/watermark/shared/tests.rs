@@ -28,6 +28,7 @@ fn pass(watermark: &Watermark, seq: u64, author: UserId) -> bool {
 fn the_mark_never_passes_what_the_homes_have_told() {
     let watermark = Watermark::shared();
     watermark.entering(Seq(5), UserId::make());
+    watermark.sent(Seq(5));
     watermark.release(Seq(5));
     assert_eq!(watermark.mark(), Seq(0), "nothing was told yet");
     watermark.raise(told(100));
@@ -86,12 +87,32 @@ fn an_entry_is_done_when_nodes_have_heard_it_and_timelines_have_it() {
 }
 
 #[test]
+fn an_entry_that_came_just_before_its_shard_did_is_brought_by_its_new_home() {
+    let (watermark, anna) = (at(100), UserId::make());
+    // The former home's frame waits for a relay, then this node finds the entry unfinished.
+    assert!(watermark.arrive(Seq(110), anna) && watermark.queue(Seq(110)));
+    watermark.entering(Seq(110), anna);
+    assert!(watermark.carry(Seq(110)).is_some());
+    watermark.release(Seq(110));
+    assert!(watermark.take_arrived().is_empty(), "it is in no timeline");
+    assert_eq!(watermark.moving_of(anna), [Seq(110)]);
+    assert_eq!(watermark.progress(Seq(120)).sent, Seq(109));
+    watermark.to_spread(Seq(110), anna);
+    watermark.sent(Seq(110));
+    assert!(watermark.queue(Seq(110)));
+    assert_eq!(watermark.carry(Seq(110)), None, "it was shown here");
+    watermark.spread(Seq(110));
+    assert_eq!(watermark.take_arrived(), [Seq(110)]);
+}
+
+#[test]
 fn what_a_node_lost_is_not_marked_done_by_it() {
     let (watermark, anna, ben) = (at(100), UserId::make(), UserId::make());
     for (seq, author) in [(110, anna), (111, anna), (112, ben)] {
         watermark.entering(Seq(seq), author);
         watermark.to_spread(Seq(seq), author);
         watermark.to_be_heard(Seq(seq), 1);
+        watermark.sent(Seq(seq));
     }
     watermark.release(Seq(110));
     assert!(watermark.queue(Seq(111)));
@@ -163,6 +184,7 @@ fn a_session_asks_for_what_other_homes_have_not_brought_into_timelines() {
     watermark.begin_home(&[(Seq(112), anna)], |author| author == anna);
     assert_eq!(watermark.unspread_of(&followed), [Seq(112)]);
     watermark.to_spread(Seq(112), anna);
+    watermark.sent(Seq(112));
     watermark.release(Seq(112));
     watermark.spread(Seq(112));
     assert!(watermark.unspread_of(&followed).is_empty());
