@@ -7,7 +7,11 @@ use std::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused_with_one_line_and_disturb_nobody() {
-    let Some(cluster) = TestCluster::start(2).await else { return };
+    let Some(mut cluster) = TestCluster::prepare(2).await else { return };
+    // The one socket here is not read all the while.
+    cluster.set("ROOST_HEARTBEAT_SECONDS", "60");
+    cluster.spawn_all();
+    cluster.is_whole().await;
     let view = cluster.view(0).await;
     let (ann, bob) = (cluster.person(0, "ann").await, cluster.person(1, "bob").await);
     bob.follows(&ann).await;

@@ -52,8 +52,9 @@ pub fn lasting_port(on: &[Ipv4Addr]) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 10_000;
-    // Another process of tests begins elsewhere.
-    let start = u16::try_from(process::id() % u32::from(COUNT)).expect("less than the count");
+    // Another process of tests begins elsewhere, and the next one well apart.
+    let start = process::id().wrapping_mul(997) % u32::from(COUNT);
+    let start = u16::try_from(start).expect("less than the count");
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_add(step) % COUNT;
