@@ -163,7 +163,10 @@ impl Horizon {
         }
         let mut state = self.lock();
         if state.view.as_ref().is_some_and(|view| view.has(home)) {
-            state.marks.insert(home.clone(), Heard { mark: Seq(mark.mark), view: mark.view });
+            // What it takes over again it has told before.
+            let before = state.marks.get(home).map_or(Seq::default(), |heard| heard.mark);
+            let mark = Heard { mark: before.max(Seq(mark.mark)), view: mark.view };
+            state.marks.insert(home.clone(), mark);
         }
         drop(state);
         self.raise();

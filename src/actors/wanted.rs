@@ -65,9 +65,11 @@ struct Want {
 pub struct Arrivals {
     /// Of each author whose entries come live: those that are newer and have not come, will.
     bounds: HashMap<UserId, Seq>,
-    come: HashSet<Seq>,
     /// They have come, and their relay has not taken them.
     coming: HashSet<Seq>,
+    /// How many had been passed on.
+    passes: u64,
+    watermark: Arc<Watermark>,
 }
 
 /// What one home is to be told.
@@ -144,8 +146,9 @@ impl Wanted {
             }
         }
         drop(state);
-        let least = bounds.values().min().copied().unwrap_or(head);
-        Arrivals { bounds, come: self.watermark.come_after(least), coming: self.watermark.not_carried() }
+        // First those that are to come: one that is passed on in between then counts as coming.
+        let coming = self.watermark.to_be_shown();
+        Arrivals { bounds, coming, passes: self.watermark.passes(), watermark: self.watermark.clone() }
     }
 
     /// By a new view, homes have moved.
@@ -322,7 +325,8 @@ impl Arrivals {
     #[must_use]
     pub fn will_bring(&self, entry: &Entry) -> bool {
         let (seq, bound) = (entry.seq, self.bounds.get(&entry.author()));
-        self.coming.contains(&seq) || bound.is_some_and(|bound| seq > *bound && !self.come.contains(&seq))
+        let has_come = || self.watermark.had_passed(seq, self.passes);
+        self.coming.contains(&seq) || bound.is_some_and(|bound| seq > *bound && !has_come())
     }
 }
 

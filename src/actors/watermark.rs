@@ -16,7 +16,7 @@
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::storage::EntryObserver;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -58,8 +58,10 @@ struct State {
     unheard: BTreeMap<Seq, usize>,
     /// Entries of other homes that may be missing in timelines, with their authors.
     elsewhere: BTreeMap<Seq, UserId>,
-    /// Those that were passed on here, above the ceiling's floor.
-    passed: BTreeSet<Seq>,
+    /// Those that were passed on here, above the ceiling's floor, each with how many were before it.
+    passed: BTreeMap<Seq, u64>,
+    /// How many were passed on.
+    passes: u64,
 }
 
 /// How far all homes have come.
@@ -354,7 +356,7 @@ impl State {
     }
 
     fn was_passed(&self, seq: Seq) -> bool {
-        self.passed.contains(&seq) || self.ceiling.is_some_and(|ceiling| seq <= ceiling.floor)
+        self.passed.contains_key(&seq) || self.ceiling.is_some_and(|ceiling| seq <= ceiling.floor)
     }
 
     fn enter(&mut self, seq: Seq, author: UserId, is_elsewheres: bool) {
@@ -382,7 +384,8 @@ impl State {
         }
         let (is_elsewheres, sent) = (moving.is_elsewheres, moving.sent);
         if self.ceiling.is_some() {
-            self.passed.insert(seq);
+            self.passed.entry(seq).or_insert(self.passes);
+            self.passes += 1;
             if self.passed.len() > PASSED {
                 self.passed.pop_first();
             }

@@ -4,7 +4,6 @@ use super::{Ceiling, State, Watermark};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use std::collections::{BTreeSet, HashSet};
-use std::ops::Bound;
 
 /// Entries of other homes that may be missing in timelines and are known of: beyond that the oldest are taken to be there.
 const MISSING: usize = 1 << 18;
@@ -44,18 +43,24 @@ impl Watermark {
         }
     }
 
-    /// Entries that relays here have not taken yet.
+    /// Entries that relays here have not taken yet, and will show.
     #[must_use]
-    pub fn not_carried(&self) -> HashSet<Seq> {
+    pub fn to_be_shown(&self) -> HashSet<Seq> {
         let state = self.lock();
-        state.moving.iter().filter(|(_, moving)| !moving.carried).map(|(seq, _)| *seq).collect()
+        let waiting = state.moving.iter().filter(|(seq, moving)| !moving.carried && !state.was_passed(**seq));
+        waiting.map(|(seq, _)| *seq).collect()
     }
 
-    /// Entries of other homes that have come, and are newer than this; older ones that are in every timeline aside.
+    /// How many entries have been passed on by now.
     #[must_use]
-    pub fn come_after(&self, seq: Seq) -> HashSet<Seq> {
-        let newer = (Bound::Excluded(seq), Bound::Unbounded);
-        self.lock().elsewhere.range(newer).map(|(seq, _)| *seq).collect()
+    pub fn passes(&self) -> u64 {
+        self.lock().passes
+    }
+
+    /// Whether an entry was passed on when so many had been.
+    #[must_use]
+    pub fn had_passed(&self, seq: Seq, passes: u64) -> bool {
+        self.lock().passed.get(&seq).is_some_and(|before| *before < passes)
     }
 
     /// A home has everything of those authors up to here in every timeline.

@@ -191,6 +191,22 @@ fn a_session_asks_for_what_other_homes_have_not_brought_into_timelines() {
 }
 
 #[test]
+fn what_was_passed_on_before_a_moment_is_told_from_what_comes_after_it() {
+    let (watermark, anna) = (at(100), UserId::make());
+    assert!(pass(&watermark, 120, anna));
+    assert!(watermark.arrive(Seq(110), anna));
+    let (waiting, passes) = (watermark.to_be_shown(), watermark.passes());
+    assert!(waiting.contains(&Seq(110)) && waiting.len() == 1);
+    assert!(watermark.carry(Seq(110)).is_some());
+    watermark.release(Seq(110));
+    assert!(watermark.had_passed(Seq(120), passes) && !watermark.had_passed(Seq(110), passes));
+    assert!(watermark.had_passed(Seq(110), watermark.passes()));
+    // This node takes the author over: 120 is to be brought to others, and not shown here again.
+    watermark.entering(Seq(120), anna);
+    assert!(watermark.to_be_shown().is_empty());
+}
+
+#[test]
 fn a_relay_that_ends_leaves_nothing_that_holds_the_mark_for_ever() {
     let (watermark, anna) = (at(100), UserId::make());
     assert!(watermark.arrive(Seq(90), anna) && watermark.arrive(Seq(95), anna));
