@@ -223,7 +223,12 @@ impl SessionState {
             let early: HashSet<Seq> = early.collect();
             told.also.retain(|seq| !early.contains(seq));
         }
-        let after = if loss.is_none() { cursor.unwrap_or(came_with).seq } else { came_with.seq };
+        // Of an author who was followed lately, what is older than the cursor may never have come here.
+        let after = match (&self.world.wanted, loss) {
+            (Some(_), _) => Seq::default(),
+            (None, None) => cursor.unwrap_or(came_with).seq,
+            (None, Some(_)) => came_with.seq,
+        };
         self.add_unspread(&mut missed, unspread, after).await?;
         drop(place);
         instants.pass(Instant::Read(user)).await;

@@ -129,25 +129,6 @@ fn what_a_node_lost_is_not_marked_done_by_it() {
 }
 
 #[test]
-fn an_entry_that_waits_for_a_relay_while_its_home_moves_here_is_spread_all_the_same() {
-    let (watermark, anna) = (at(100), UserId::make());
-    // Its former home had sent it, and the relay is not yet there when this node takes it over.
-    assert!(watermark.arrive(Seq(110), anna) && watermark.queue(Seq(110)));
-    watermark.entering(Seq(110), anna);
-    assert!(watermark.carry(Seq(110)).is_some());
-    watermark.release(Seq(110));
-    assert!(watermark.take_arrived().is_empty(), "it is in no timeline");
-    // Its author brings it: not to be shown again, but to be spread.
-    assert_eq!(watermark.moving_of(anna), [Seq(110)]);
-    watermark.to_spread(Seq(110), anna);
-    assert!(watermark.queue(Seq(110)));
-    assert_eq!(watermark.carry(Seq(110)), None);
-    assert!(watermark.take_arrived().is_empty());
-    watermark.spread(Seq(110));
-    assert_eq!(watermark.take_arrived(), [Seq(110)]);
-}
-
-#[test]
 fn a_home_has_come_as_far_as_it_sent_and_spread_everything() {
     let (watermark, anna) = (at(100), UserId::make());
     let progress = |head| {
