@@ -86,8 +86,11 @@ impl Watermark {
 
     /// An entry of this home is about to be sent to so many nodes.
     pub fn to_be_heard(&self, seq: Seq, nodes: usize) {
-        if nodes > 0 {
-            *self.lock().unheard.entry(seq).or_default() += nodes;
+        let mut state = self.lock();
+        // One that is not this home's any more is its next home's to mark done.
+        let is_ours = state.moving.get(&seq).is_some_and(|moving| !moving.is_elsewheres);
+        if nodes > 0 && is_ours {
+            *state.unheard.entry(seq).or_default() += nodes;
         }
     }
 

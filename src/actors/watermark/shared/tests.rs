@@ -123,6 +123,12 @@ fn what_a_node_lost_is_not_marked_done_by_it() {
         watermark.spread(Seq(seq));
     }
     assert!(watermark.take_arrived().is_empty());
+    // Its author, on its way out, sends it all the same.
+    watermark.to_spread(Seq(110), anna);
+    watermark.to_be_heard(Seq(110), 1);
+    watermark.sent(Seq(110));
+    watermark.heard([Seq(110)]);
+    assert!(watermark.take_arrived().is_empty());
     watermark.release(Seq(112));
     assert_eq!(watermark.take_arrived(), [Seq(112)]);
     assert!(watermark.unspread_by(|_| true).is_empty());
