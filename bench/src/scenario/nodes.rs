@@ -5,7 +5,6 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::board::Board;
 use crate::error::{Error, Result, io_error};
@@ -190,7 +189,7 @@ async fn post_each(scene: &Scene, authors: &[Person]) {
 fn home_of(settings: &Settings, scene: &Scene, author: &Person) -> Result<String> {
     #[derive(Deserialize)]
     struct Where {
-        home: Value,
+        home: Option<String>,
     }
 
     let data = scene.cluster.data(0);
@@ -200,5 +199,5 @@ fn home_of(settings: &Settings, scene: &Scene, author: &Person) -> Result<String
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     let place: Where = serde_json::from_slice(&said.stdout)
         .map_err(|error| Error::Refused(format!("roost where: {error}: {text}")))?;
-    Ok(place.home.as_str().unwrap_or_default().to_owned())
+    Ok(place.home.unwrap_or_default())
 }
