@@ -75,6 +75,10 @@ pub struct Standing {
     pub missing: u32,
     /// When it got the last of them, in nanoseconds of the Unix clock.
     pub whole_at: Option<u64>,
+    /// Whether it is connected and was greeted.
+    pub is_connected: bool,
+    /// Whether it was ever told that what it missed cannot be replayed.
+    pub is_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +88,8 @@ struct State {
     highest: Option<u32>,
     cursor: Option<String>,
     connected_at: u64,
+    is_connected: bool,
+    is_told: bool,
     after: Option<Duration>,
     watched: Range<u32>,
     missing: u32,
@@ -130,7 +136,12 @@ impl Listener {
     /// Where it stands with the watched posts.
     pub fn standing(&self) -> Standing {
         let state = lock(&self.state);
-        Standing { missing: state.missing, whole_at: state.whole_at }
+        Standing {
+            missing: state.missing,
+            whole_at: state.whole_at,
+            is_connected: state.is_connected,
+            is_told: state.is_told,
+        }
     }
 
     /// Reads until the connection ends.
@@ -150,7 +161,11 @@ impl Listener {
         }
         let end = end.unwrap_or_default();
         *lock(&self.hearing.heard).tally.ends.entry(end).or_default() += 1;
-        let after = lock(&self.state).after.take();
+        let after = {
+            let mut state = lock(&self.state);
+            state.is_connected = false;
+            state.after.take()
+        };
         if let Some(ends) = &self.hearing.ends {
             // Nobody listens any more when the run is over.
             let _told = ends.send(Ended { index: self.index, after });
@@ -207,9 +222,13 @@ impl Listener {
             b"connected" => {
                 tally.connected += 1;
                 state.connected_at = at;
+                state.is_connected = true;
             }
             b"reconnect" => state.after = Some(after_of(payload)),
-            b"resync" => tally.resyncs += 1,
+            b"resync" => {
+                tally.resyncs += 1;
+                state.is_told = true;
+            }
             _ => tally.other += 1,
         }
         if self.hearing.keep_cursors

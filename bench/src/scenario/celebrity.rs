@@ -49,7 +49,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         posts: arguments.posts as usize + 5,
         ..Cast::default()
     };
-    let (scene, _ends) = Scene::set(settings, &cast, &progress).await?;
+    let scene = Scene::set(settings, &cast, &progress).await?;
     let bare = Bare::connect(&settings.engines).await?;
     let bar = progress.bar("followers straight into the store", u64::from(arguments.followers));
     bare.add_crowd(scene.authors[0].uuid()?, arguments.followers, |written| bar.inc(written)).await?;

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Result;
-use crate::listener::Ended;
-use crate::poster::{Doors, Posted, post_on};
+use crate::poster::{Posted, post_on};
 use crate::progress::Progress;
 use crate::scenario::Settings;
-use crate::scenario::online::PATIENCE;
-use crate::scenario::scene::{Cast, Scene, bring_back};
+use crate::scenario::scene::{Cast, Scene};
 use crate::stats::{Report, median};
+
+/// For so long is waited until everybody has everything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What happens to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ struct Seen {
     refused: u64,
     lost: u64,
     lost_in_all: u64,
+    away: u64,
+    gathered: Vec<f64>,
 }
 
 /// Runs it.
@@ -75,14 +77,15 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         posts: (arguments.rate * each) as usize * 2 * arguments.rounds,
         ..Cast::default()
     };
-    let (mut scene, mut ends) = Scene::set(settings, &cast, &progress).await?;
+    let mut scene = Scene::set(settings, &cast, &progress).await?;
+    scene.bring_back();
     let mut killed = Seen::default();
     let mut stopped = Seen::default();
     for round in 0..arguments.rounds {
         for (fault, seen) in [(Fault::Kill, &mut killed), (Fault::Stop, &mut stopped)] {
             let _stage = progress.spinner(&format!("round {}: {fault:?}", round + 1));
             let victim = round % arguments.nodes;
-            seen.fault(&mut scene, &mut ends, arguments, victim, fault, &mut report).await?;
+            seen.fault(&mut scene, arguments, victim, fault, &mut report).await?;
         }
     }
     for (name, seen, bar) in [("killed", &killed, 8.0), ("stopped", &stopped, 12.0)] {
@@ -99,6 +102,9 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
             "deliveries",
             0.0,
         );
+        report.bar(format!("{name}: sockets that did not come back"), seen.away as f64, "", 0.0);
+        let gathered = seen.gathered.iter().copied().fold(0.0, f64::max);
+        report.figure(format!("{name}: from the last post until all have all, longest"), gathered, "s");
         report.bar(format!("{name}: lost at all"), seen.lost_in_all as f64, "deliveries", 0.0);
     }
     let tally = scene.audience.tally();
@@ -118,22 +124,20 @@ impl Seen {
     async fn fault(
         &mut self,
         scene: &mut Scene,
-        ends: &mut UnboundedReceiver<Ended>,
         arguments: &Arguments,
         victim: usize,
         fault: Fault,
         report: &mut Report,
     ) -> Result<()> {
-        let doors = Doors::new(&scene.cluster.addresses());
-        doors.set(victim, false);
+        scene.doors.set(victim, false);
         let ended = AtomicBool::new(false);
         let start = Instant::now() + Duration::from_millis(20);
         let first = scene.board.peek_number();
         let period = Duration::from_secs_f64(arguments.authors as f64 / arguments.rate);
-        let Scene { cluster, authors, audience, board, .. } = &mut *scene;
+        let Scene { cluster, authors, board, doors, .. } = &mut *scene;
         let posters = authors.iter().enumerate().map(|(index, author)| {
             let from = start + period.mul_f64(index as f64 / arguments.authors as f64);
-            post_on(author, &doors, board, from, period, &ended)
+            post_on(author, doors, board, from, period, &ended)
         });
         let breaking = async {
             sleep(Duration::from_secs(5)).await;
@@ -158,20 +162,14 @@ impl Seen {
             ended.store(true, Ordering::Relaxed);
             Ok::<_, crate::error::Error>(at)
         };
-        let working = async { tokio::join!(breaking, join_all(posters)) };
-        let (at, posted): (_, Vec<Posted>) = tokio::select! {
-            done = working => done,
-            () = bring_back(audience, ends, &doors) => unreachable!("the audience is there"),
-        };
+        let (at, posted): (_, Vec<Posted>) = tokio::join!(breaking, join_all(posters));
         let at = at?;
+        scene.doors.set(victim, true);
         self.add_posts(&posted, at);
         let numbers = first..scene.board.peek_number();
-        // Whoever is on its way back gets there.
-        let due = u64::from(numbers.end) * scene.audience.len() as u64;
-        tokio::select! {
-            () = scene.audience.settle(due, PATIENCE) => {}
-            () = bring_back(&scene.audience, ends, &doors) => {}
-        }
+        let gathered = scene.gather(numbers.clone(), PATIENCE).await;
+        self.gathered.push(gathered.as_secs_f64());
+        self.away += scene.away() as u64;
         for node in (0..arguments.nodes).filter(|node| *node != victim) {
             self.lost += scene.missing(numbers.clone(), scene.seats(node));
         }

@@ -74,10 +74,10 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         posts: (arguments.rounds as usize) * (planned.ceil() as usize + warm_up),
         ..Cast::default()
     };
-    let (one, _ends) = Scene::set(settings, &cast, &progress).await?;
+    let one = Scene::set(settings, &cast, &progress).await?;
     // Its Redis is emptied before it starts, of which the first knows nothing that it needs.
     let cast = Cast { part: "_several", nodes: arguments.nodes, ..cast };
-    let (several, _several_ends) = Scene::set(settings, &cast, &progress).await?;
+    let several = Scene::set(settings, &cast, &progress).await?;
 
     for rate in &arguments.rates {
         let mut by_one = Side::default();
@@ -156,7 +156,10 @@ async fn count_frames(
     let fan = register(first, "fan", 1, progress).await?;
     follow(first, &fan, &heard, progress).await?;
     scene.audience.forget();
-    scene.audience.add(Door::WebSocket { token: fan[0].token.clone() });
+    let Some(audience) = Arc::get_mut(&mut scene.audience) else {
+        unreachable!("nobody is brought back here")
+    };
+    audience.add(Door::WebSocket { token: fan[0].token.clone() });
     scene.audience.connect(scene.audience.len() - 1, first).await?;
     let patience = std::time::Duration::from_secs(10);
     scene.audience.wait_for("the fan's connected frame", patience, |tally| tally.connected == 1).await?;

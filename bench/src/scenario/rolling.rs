@@ -9,12 +9,14 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
-use crate::poster::{Doors, Posted, post_on};
+use crate::poster::{Posted, post_on};
 use crate::progress::Progress;
 use crate::scenario::Settings;
-use crate::scenario::online::PATIENCE;
-use crate::scenario::scene::{Cast, Scene, bring_back};
+use crate::scenario::scene::{Cast, Scene};
 use crate::stats::Report;
+
+/// For so long is waited until everybody has everything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,16 +54,16 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         posts: (arguments.rate * 600.0) as usize,
         ..Cast::default()
     };
-    let (mut scene, mut ends) = Scene::set(settings, &cast, &progress).await?;
+    let mut scene = Scene::set(settings, &cast, &progress).await?;
+    scene.bring_back();
     scene.audience.forget();
-    let doors = Doors::new(&scene.cluster.addresses());
     let ended = AtomicBool::new(false);
     let start = Instant::now() + Duration::from_millis(20);
     let period = Duration::from_secs_f64(arguments.authors as f64 / arguments.rate);
-    let Scene { cluster, authors, audience, board, .. } = &mut scene;
+    let Scene { cluster, authors, board, doors, .. } = &mut scene;
     let posters = authors.iter().enumerate().map(|(index, author)| {
         let from = start + period.mul_f64(index as f64 / arguments.authors as f64);
-        post_on(author, &doors, board, from, period, &ended)
+        post_on(author, doors, board, from, period, &ended)
     });
     let rolling = async {
         let bar = progress.bar("rolling restart", arguments.nodes as u64);
@@ -79,19 +81,11 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         ended.store(true, Ordering::Relaxed);
         Ok::<_, Error>(took)
     };
-    let working = async { tokio::join!(rolling, join_all(posters)) };
-    let (took, posted): (_, Vec<Posted>) = tokio::select! {
-        done = working => done,
-        () = bring_back(audience, &mut ends, &doors) => unreachable!("the audience is there"),
-    };
+    let (took, posted): (_, Vec<Posted>) = tokio::join!(rolling, join_all(posters));
     let took = took?;
     let seconds = start.elapsed().as_secs_f64();
     let numbers = 0..scene.board.peek_number();
-    let due = u64::from(numbers.end) * arguments.sockets as u64;
-    tokio::select! {
-        () = scene.audience.settle(due, PATIENCE) => {}
-        () = bring_back(&scene.audience, &mut ends, &doors) => {}
-    }
+    let gathered = scene.gather(numbers.clone(), PATIENCE).await;
 
     let tally = scene.audience.tally();
     let sent: Vec<_> = posted.iter().flat_map(|posted| &posted.sent).collect();
@@ -105,6 +99,8 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     report.figure("deliveries", tally.delivered as f64, "deliveries");
     report.figure("deliveries a second", tally.delivered as f64 / seconds, "/s");
     report.bar("lost", scene.missing(numbers, 0..arguments.sockets) as f64, "deliveries", 0.0);
+    report.bar("sockets that did not come back", scene.away() as f64, "", 0.0);
+    report.figure("from the last post until all have all", gathered.as_secs_f64(), "s");
     report.latency("201 to receipt, who is connected", &tally.from_answer, Some(1_000.0));
     report.figure("replayed on resumes", tally.replayed as f64, "deliveries");
     report.figure("shown again on resumes", tally.repeated as f64, "deliveries");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::audience::Audience;
 use crate::board::Board;
@@ -27,6 +28,8 @@ use crate::upgrade::Door;
 const CONNECTIONS_A_USER: usize = 100;
 /// Between two tries of a client to come back.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Between two looks at who is there.
+const LOOK: Duration = Duration::from_millis(250);
 const SEATED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the scene is made of.
@@ -56,10 +59,24 @@ pub struct Scene {
     /// Who posts.
     pub authors: Vec<Person>,
     /// Who listens.
-    pub audience: Audience,
+    pub audience: Arc<Audience>,
     /// Which post is whose.
     pub board: Arc<Board>,
+    /// The nodes that clients are sent to.
+    pub doors: Arc<Doors>,
     nodes: usize,
+    ends: Option<UnboundedReceiver<Ended>>,
+    returning: Option<Returning>,
+}
+
+/// The task that brings back who is cut off; it ends with this.
+#[derive(Debug)]
+struct Returning(JoinHandle<()>);
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// One run on the scene.
@@ -78,12 +95,8 @@ pub struct Round {
 }
 
 impl Scene {
-    /// Sets the scene. With it comes who is told of connections that end.
-    pub async fn set(
-        settings: &Settings,
-        cast: &Cast,
-        progress: &Progress,
-    ) -> Result<(Self, UnboundedReceiver<Ended>)> {
+    /// Sets the scene.
+    pub async fn set(settings: &Settings, cast: &Cast, progress: &Progress) -> Result<Self> {
         if cast.users == 0 || cast.sockets.div_ceil(cast.users) > CONNECTIONS_A_USER {
             return Err(Error::Refused("a user may hold 100 connections: more users".to_owned()));
         }
@@ -107,13 +120,30 @@ impl Scene {
         for user in users.iter().cycle().take(cast.sockets) {
             audience.add(Door::WebSocket { token: user.token.clone() });
         }
-        let scene = Self { cluster, authors, audience, board, nodes: cast.nodes };
+        let scene = Self {
+            doors: Arc::new(Doors::new(&addresses)),
+            cluster,
+            authors,
+            audience: Arc::new(audience),
+            board,
+            nodes: cast.nodes,
+            ends: Some(ends),
+            returning: None,
+        };
         for (node, address) in addresses.into_iter().enumerate() {
             scene.audience.connect_range(scene.seats(node), address, progress).await?;
         }
         let all = |tally: &Tally| tally.connected == cast.sockets as u64;
         scene.audience.wait_for("every connected frame", SEATED_WITHIN, all).await?;
-        Ok((scene, ends))
+        Ok(scene)
+    }
+
+    /// From now on whoever is cut off comes back: after as long as the server asked, else at once.
+    pub fn bring_back(&mut self) {
+        if let Some(ends) = self.ends.take() {
+            let task = bring_back(Arc::clone(&self.audience), ends, Arc::clone(&self.doors));
+            self.returning = Some(Returning(tokio::spawn(task)));
+        }
     }
 
     /// The listeners that began at this node.
@@ -142,20 +172,39 @@ impl Scene {
         })
     }
 
-    /// Posts of this range that the listeners of this range do not have.
+    /// Posts of this range that the listeners of this range do not have, but for those who were told to resync: a gap
+    /// that nobody spoke of.
     pub fn missing(&self, numbers: Range<u32>, listeners: Range<usize>) -> u64 {
         self.audience.watch(numbers);
         let standings = self.audience.standings();
-        standings[listeners].iter().map(|standing| u64::from(standing.missing)).sum()
+        let untold = standings[listeners].iter().filter(|standing| !standing.is_told);
+        untold.map(|standing| u64::from(standing.missing)).sum()
+    }
+
+    /// Listeners that are not connected.
+    pub fn away(&self) -> usize {
+        self.audience.standings().iter().filter(|standing| !standing.is_connected).count()
+    }
+
+    /// Waits until everybody is connected and has all posts of this range or was told to resync, for so long at most;
+    /// answers how long it took.
+    pub async fn gather(&self, numbers: Range<u32>, patience: Duration) -> Duration {
+        let began = Instant::now();
+        let all = 0..self.audience.len();
+        while began.elapsed() < patience
+            && (self.away() > 0 || self.missing(numbers.clone(), all.clone()) > 0)
+        {
+            sleep(LOOK).await;
+        }
+        began.elapsed()
     }
 }
 
-/// Brings back whoever is cut off, for as long as this is polled: after as long as the server asked, else at once.
-pub async fn bring_back(audience: &Audience, ends: &mut UnboundedReceiver<Ended>, doors: &Doors) {
+async fn bring_back(audience: Arc<Audience>, mut ends: UnboundedReceiver<Ended>, doors: Arc<Doors>) {
     let mut coming = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(ended) = ends.recv() => coming.push(come_back(audience, ended, doors)),
+            Some(ended) = ends.recv() => coming.push(come_back(&audience, ended, &doors)),
             Some(()) = coming.next() => {}
             else => return,
         }

@@ -8,15 +8,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
 use crate::plot::{Axis, Line, Plot};
-use crate::poster::{Doors, Posted, post_on};
+use crate::poster::{Posted, post_on};
 use crate::progress::Progress;
 use crate::scenario::Settings;
-use crate::scenario::online::PATIENCE;
-use crate::scenario::scene::{Cast, Scene, bring_back};
+use crate::scenario::scene::{Cast, Scene};
 use crate::stats::{Report, mebibytes};
 
 /// Between two looks at the memory.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// For so long is waited until everybody has everything, or was told that it cannot be replayed.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How much of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,14 +52,14 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         posts: 3_000 * (arguments.before + arguments.stopped + 60) as usize,
         ..Cast::default()
     };
-    let (mut scene, mut ends) = Scene::set(settings, &cast, &progress).await?;
-    let doors = Doors::new(&scene.cluster.addresses());
-    doors.set(1, false);
+    let mut scene = Scene::set(settings, &cast, &progress).await?;
+    scene.bring_back();
+    scene.doors.set(1, false);
     let ended = AtomicBool::new(false);
     let start = Instant::now();
-    let Scene { cluster, authors, audience, board, .. } = &mut scene;
+    let Scene { cluster, authors, board, doors, .. } = &mut scene;
     let period = Duration::from_millis(1);
-    let posters = authors.iter().map(|author| post_on(author, &doors, board, start, period, &ended));
+    let posters = authors.iter().map(|author| post_on(author, doors, board, start, period, &ended));
     let mut points = Vec::new();
     let stopping = async {
         let _stage = progress.spinner("full load, then the other node is stopped");
@@ -71,18 +73,10 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         ended.store(true, Ordering::Relaxed);
         Ok::<_, Error>((before, during, after, stopped))
     };
-    let working = async { tokio::join!(stopping, join_all(posters)) };
-    let (seen, posted): (_, Vec<Posted>) = tokio::select! {
-        done = working => done,
-        () = bring_back(audience, &mut ends, &doors) => unreachable!("the audience is there"),
-    };
+    let (seen, posted): (_, Vec<Posted>) = tokio::join!(stopping, join_all(posters));
     let (before, during, after, stopped) = seen?;
     let numbers = 0..scene.board.peek_number();
-    let due = u64::from(numbers.end) * arguments.sockets as u64;
-    tokio::select! {
-        () = scene.audience.settle(due, PATIENCE) => {}
-        () = bring_back(&scene.audience, &mut ends, &doors) => {}
-    }
+    let gathered = scene.gather(numbers.clone(), PATIENCE).await;
 
     let sent: Vec<_> = posted.iter().flat_map(|posted| &posted.sent).collect();
     let until = stopped + Duration::from_secs(arguments.stopped);
@@ -94,7 +88,7 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     report.figure("most before (anonymous)", mebibytes(before), "MiB");
     report.figure("most while the other is stopped", mebibytes(during), "MiB");
     report.figure("most in the 15 s after", mebibytes(after), "MiB");
-    report.figure("posts before", (sent.len() as f64).min(rate(&sent, start, stopped)), "posts/s");
+    report.figure("posts before", rate(&sent, start, stopped), "posts/s");
     report.figure("posts answered while stopped", meanwhile as f64 / arguments.stopped as f64, "posts/s");
     report.bar("never answered 201", unanswered as f64, "posts", 0.0);
     let first = scene.seats(0);
@@ -105,6 +99,8 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         0.0,
     );
     let all = 0..scene.audience.len();
+    report.bar("sockets that did not come back", scene.away() as f64, "", 0.0);
+    report.figure("from the last post until all have all or resync", gathered.as_secs_f64(), "s");
     report.bar("lost at all", scene.missing(numbers, all) as f64, "deliveries", 0.0);
     let tally = scene.audience.tally();
     report.figure("told to resync", tally.resyncs as f64, "frames");
