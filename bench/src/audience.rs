@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::board::Board;
 use crate::error::{Error, Result, io_error};
-use crate::listener::{Heard, Hearing, Listener, Standing, lock};
+use crate::listener::{Ended, Heard, Hearing, Listener, Standing, lock};
 use crate::progress::Progress;
 use crate::tally::Tally;
 use crate::upgrade::Door;
@@ -34,6 +35,7 @@ pub struct Audience {
     board: Arc<Board>,
     deaf: Arc<AtomicBool>,
     keep_cursors: bool,
+    ends: Option<UnboundedSender<Ended>>,
 }
 
 impl Audience {
@@ -45,7 +47,15 @@ impl Audience {
             board,
             deaf: Arc::new(AtomicBool::new(false)),
             keep_cursors,
+            ends: None,
         })
+    }
+
+    /// Tells of every connection that ends, of the listeners added from now on.
+    pub fn tell_ends(&mut self) -> UnboundedReceiver<Ended> {
+        let (ends, told) = unbounded_channel();
+        self.ends = Some(ends);
+        told
     }
 
     /// Adds a listener that is not connected yet.
@@ -57,6 +67,7 @@ impl Audience {
             board: Arc::clone(&self.board),
             deaf: Arc::clone(&self.deaf),
             keep_cursors: self.keep_cursors,
+            ends: self.ends.clone(),
         };
         self.listeners.push(Arc::new(Listener::new(index, door, hearing)));
     }

@@ -78,6 +78,8 @@ fn number(digits: &[u8]) -> Option<u64> {
 #[derive(Debug, Default)]
 struct Row {
     answered_at: AtomicU64,
+    /// 0 until somebody has it.
+    first_received_at: AtomicU64,
     last_received_at: AtomicU64,
     received: AtomicU32,
 }
@@ -105,6 +107,11 @@ impl Board {
         self.next.load(Ordering::Relaxed)
     }
 
+    /// Whether another post fits.
+    pub fn has_room(&self) -> bool {
+        (self.peek_number() as usize) < self.rows.len()
+    }
+
     /// The post's 201 was read at this time.
     pub fn answered(&self, number: u32, at: u64) {
         if let Some(row) = self.rows.get(number as usize) {
@@ -117,6 +124,8 @@ impl Board {
         let row = self.rows.get(number as usize)?;
         row.received.fetch_add(1, Ordering::Relaxed);
         row.last_received_at.fetch_max(at, Ordering::Relaxed);
+        // Only one of several threads that come at once is first; the others are not earlier by much.
+        let _taken = row.first_received_at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
         Some(row.answered_at.load(Ordering::Acquire)).filter(|at| *at != 0)
     }
 
@@ -132,6 +141,16 @@ impl Board {
             .filter_map(|number| self.rows.get(number as usize))
             .map(|row| u64::from(listeners.saturating_sub(row.received.load(Ordering::Relaxed))))
             .sum()
+    }
+
+    /// Nanoseconds from the 201 to the first receipt, of each answered post in this range that somebody has; zero
+    /// where the receipt came first.
+    pub fn first_after_answer(&self, numbers: std::ops::Range<u32>) -> impl Iterator<Item = u64> {
+        numbers.filter_map(|number| self.rows.get(number as usize)).filter_map(|row| {
+            let answered = row.answered_at.load(Ordering::Acquire);
+            let first = row.first_received_at.load(Ordering::Relaxed);
+            (answered != 0 && first != 0).then(|| first.saturating_sub(answered))
+        })
     }
 
     /// Nanoseconds from the 201 to the last receipt, of each answered post in this range that

@@ -1,7 +1,7 @@
 //! REST calls over one kept-alive HTTP/1.1 connection each.
 //!
 //! A `Caller` is one client with one request under way at a time. It connects anew when the
-//! connection was closed; it sends nothing twice, since a post sent twice would be counted twice.
+//! connection was closed; it sends nothing twice by itself, since a post sent twice would be counted twice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -68,7 +68,19 @@ impl Caller {
         token: Option<&str>,
         body: Option<String>,
     ) -> Result<Answer> {
-        let answer = timeout(PATIENCE, self.exchange(&method, path, token, body)).await;
+        self.call_once(method, path, token, body, None).await
+    }
+
+    /// Likewise, under an idempotency key: what was not answered may be sent again.
+    pub async fn call_once(
+        &mut self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<String>,
+        key: Option<&str>,
+    ) -> Result<Answer> {
+        let answer = timeout(PATIENCE, self.exchange(&method, path, token, body, key)).await;
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(reason)) => {
@@ -101,10 +113,14 @@ impl Caller {
         path: &str,
         token: Option<&str>,
         body: Option<String>,
+        key: Option<&str>,
     ) -> std::result::Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
         }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");

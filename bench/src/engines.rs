@@ -21,6 +21,9 @@ use crate::error::{Error, Result, io_error};
 
 /// Writes under way at once: as many as one fan-out of the server.
 const AT_ONCE: usize = 128;
+/// The first shard of followers that are written past the API where others follow through it, and how many are in each.
+const OUT_OF_THE_WAY: i32 = 1_000;
+const CROWD_SHARD: u32 = 10_000;
 /// For how long a timeline's row is kept, in seconds.
 const TTL: i32 = 2_592_000;
 
@@ -33,6 +36,9 @@ pub struct Engines {
     /// Lets the server use this Redis (`host:port`); it is emptied.
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub redis: Option<SocketAddr>,
+    /// Which of several keyspaces of a run.
+    #[arg(skip)]
+    pub part: &'static str,
 }
 
 impl Engines {
@@ -41,7 +47,7 @@ impl Engines {
         let mut environment = Vec::new();
         if !self.scylla_nodes.is_empty() {
             environment.push(("ROOST_SCYLLA_NODES", self.scylla_nodes.join(",")));
-            environment.push(("ROOST_SCYLLA_KEYSPACE", keyspace()));
+            environment.push(("ROOST_SCYLLA_KEYSPACE", self.keyspace()));
         }
         if let Some(redis) = self.redis {
             environment.push(("ROOST_REDIS_URL", format!("redis://{redis}")));
@@ -52,7 +58,7 @@ impl Engines {
     /// Makes both empty for the next server.
     pub async fn clear(&self) -> Result<()> {
         if !self.scylla_nodes.is_empty() {
-            let drop = format!("DROP KEYSPACE IF EXISTS {}", keyspace());
+            let drop = format!("DROP KEYSPACE IF EXISTS {}", self.keyspace());
             session(&self.scylla_nodes)
                 .await?
                 .query_unpaged(drop, ())
@@ -65,6 +71,15 @@ impl Engines {
         Ok(())
     }
 
+    /// The same engines with a keyspace of its own, for a server beside others of the run.
+    pub fn beside(&self, part: &'static str) -> Self {
+        Self { part, ..self.clone() }
+    }
+
+    fn keyspace(&self) -> String {
+        format!("roost_bench_{}{}", std::process::id(), self.part)
+    }
+
     /// What they are called in a report.
     pub fn name(&self) -> &'static str {
         match (self.scylla_nodes.is_empty(), self.redis) {
@@ -74,10 +89,6 @@ impl Engines {
             (false, Some(_)) => "CQL and Redis",
         }
     }
-}
-
-fn keyspace() -> String {
-    format!("roost_bench_{}", std::process::id())
 }
 
 fn cql<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Error {
@@ -118,7 +129,7 @@ impl Bare {
     /// Connects and prepares what is asked; the server has made the keyspace.
     pub async fn connect(engines: &Engines) -> Result<Self> {
         let session = session(&engines.scylla_nodes).await?;
-        session.use_keyspace(keyspace(), false).await.map_err(cql("using the server's keyspace"))?;
+        session.use_keyspace(engines.keyspace(), false).await.map_err(cql("using the server's keyspace"))?;
         let prepare = async |text: &str| {
             let mut statement = session.prepare(text).await.map_err(cql("preparing a statement"))?;
             statement.set_is_idempotent(true);
@@ -143,10 +154,10 @@ impl Bare {
             entry: prepare("SELECT post FROM home_timeline WHERE reader = ? AND day = ? AND seq = ?").await?,
             entries: prepare("SELECT seq FROM home_timeline WHERE reader = ? AND day = ?").await?,
             follower: prepare(
-                "INSERT INTO followers_by_place (followee, shard, place, follower) VALUES (?, 0, ?, ?)",
+                "INSERT INTO followers_by_place (followee, shard, place, follower) VALUES (?, ?, ?, ?)",
             )
             .await?,
-            followers: prepare("UPDATE follow_counts SET followers[0] = ? WHERE user = ?").await?,
+            followers: prepare("UPDATE follow_counts SET followers[?] = ? WHERE user = ?").await?,
             session,
         })
     }
@@ -167,17 +178,36 @@ impl Bare {
 
     /// Gives an author followers who are nobody's accounts, the newest first in the answer.
     pub async fn add_followers(&self, author: Uuid, count: u32) -> Result<Vec<Uuid>> {
+        self.add_shard(author, 0, count).await
+    }
+
+    /// Likewise, in shards that no follow of the API comes to, so that its counts and these stand beside each other.
+    pub async fn add_crowd(&self, author: Uuid, count: u32, each: impl Fn(u64)) -> Result<()> {
+        let mut left = count;
+        for shard in OUT_OF_THE_WAY.. {
+            if left == 0 {
+                break;
+            }
+            let now = left.min(CROWD_SHARD);
+            self.add_shard(author, shard, now).await?;
+            each(u64::from(now));
+            left -= now;
+        }
+        Ok(())
+    }
+
+    async fn add_shard(&self, author: Uuid, shard: i32, count: u32) -> Result<Vec<Uuid>> {
         let first = stamp(micros());
         let readers: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
         let rows = readers.iter().zip(0_i64..).map(|(reader, number)| {
-            self.session.execute_unpaged(&self.follower, (author, first - number * 256, *reader))
+            self.session.execute_unpaged(&self.follower, (author, shard, first - number * 256, *reader))
         });
         iter(rows)
             .buffer_unordered(AT_ONCE)
             .try_for_each(|_| ready())
             .await
             .map_err(cql("adding followers"))?;
-        let counted = self.session.execute_unpaged(&self.followers, (i64::from(count), author)).await;
+        let counted = self.session.execute_unpaged(&self.followers, (shard, i64::from(count), author)).await;
         counted.map_err(cql("counting followers"))?;
         Ok(readers)
     }

@@ -11,9 +11,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::board::{Board, find_mark, now};
 use crate::error::Result;
@@ -27,6 +29,7 @@ const BUFFER: usize = 64 * 1024;
 /// One listener, connected or not.
 #[derive(Debug)]
 pub struct Listener {
+    index: usize,
     door: Door,
     source: Ipv4Addr,
     hearing: Hearing,
@@ -44,6 +47,17 @@ pub struct Hearing {
     pub deaf: Arc<AtomicBool>,
     /// Whether the last cursor is kept.
     pub keep_cursors: bool,
+    /// Who wants to know when a connection ended.
+    pub ends: Option<UnboundedSender<Ended>>,
+}
+
+/// A connection that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// The listener's index.
+    pub index: usize,
+    /// How long the server asked it to stay away.
+    pub after: Option<Duration>,
 }
 
 /// What belongs to one thread of listeners; its lock is contended only while a tally is read.
@@ -61,6 +75,10 @@ pub struct Standing {
     pub missing: u32,
     /// When it got the last of them, in nanoseconds of the Unix clock.
     pub whole_at: Option<u64>,
+    /// Whether it is connected and was greeted.
+    pub is_connected: bool,
+    /// Whether it was ever told that what it missed cannot be replayed.
+    pub is_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +87,10 @@ struct State {
     seen: Seen,
     highest: Option<u32>,
     cursor: Option<String>,
+    connected_at: u64,
+    is_connected: bool,
+    is_told: bool,
+    after: Option<Duration>,
     watched: Range<u32>,
     missing: u32,
     whole_at: Option<u64>,
@@ -84,6 +106,7 @@ impl Listener {
     /// The listener of this index, which chooses its source address.
     pub fn new(index: usize, door: Door, hearing: Hearing) -> Self {
         Self {
+            index,
             door,
             // One source address has some 28,000 ports, which closed connections hold for a minute.
             source: Ipv4Addr::new(127, 0, 0, 2 + (index / 4_000) as u8),
@@ -113,7 +136,12 @@ impl Listener {
     /// Where it stands with the watched posts.
     pub fn standing(&self) -> Standing {
         let state = lock(&self.state);
-        Standing { missing: state.missing, whole_at: state.whole_at }
+        Standing {
+            missing: state.missing,
+            whole_at: state.whole_at,
+            is_connected: state.is_connected,
+            is_told: state.is_told,
+        }
     }
 
     /// Reads until the connection ends.
@@ -133,6 +161,15 @@ impl Listener {
         }
         let end = end.unwrap_or_default();
         *lock(&self.hearing.heard).tally.ends.entry(end).or_default() += 1;
+        let after = {
+            let mut state = lock(&self.state);
+            state.is_connected = false;
+            state.after.take()
+        };
+        if let Some(ends) = &self.hearing.ends {
+            // Nobody listens any more when the run is over.
+            let _told = ends.send(Ended { index: self.index, after });
+        }
     }
 
     /// One read. `poll_read` rather than `try_read`: it knows that a read that did not fill the buffer
@@ -182,8 +219,16 @@ impl Listener {
     fn take_text(&self, state: &mut State, tally: &mut Tally, payload: &[u8], at: u64) {
         match frame_type(payload) {
             b"newPost" => self.take_post(state, tally, payload, at),
-            b"connected" => tally.connected += 1,
-            b"resync" => tally.resyncs += 1,
+            b"connected" => {
+                tally.connected += 1;
+                state.connected_at = at;
+                state.is_connected = true;
+            }
+            b"reconnect" => state.after = Some(after_of(payload)),
+            b"resync" => {
+                tally.resyncs += 1;
+                state.is_told = true;
+            }
             _ => tally.other += 1,
         }
         if self.hearing.keep_cursors
@@ -216,8 +261,12 @@ impl Listener {
             }
         }
         let answered_at = self.hearing.board.received(mark.number, at);
-        let since_answer = answered_at.map_or(0, |answered| at.saturating_sub(answered));
-        tally.from_answer.saturating_record(since_answer / 1_000);
+        if answered_at.is_some_and(|answered| answered < state.connected_at) {
+            tally.replayed += 1;
+        } else {
+            let since_answer = answered_at.map_or(0, |answered| at.saturating_sub(answered));
+            tally.from_answer.saturating_record(since_answer / 1_000);
+        }
         tally.from_send.saturating_record(at.saturating_sub(mark.sent_at) / 1_000);
         if tally.sample.is_none() {
             tally.sample = Some(payload.to_vec());
@@ -251,6 +300,13 @@ fn frame_type(payload: &[u8]) -> &[u8] {
     value_after(payload, memchr::memmem::find(payload, b"\"type\":\""), 8)
 }
 
+/// How long a `reconnect` frame asks to stay away.
+fn after_of(payload: &[u8]) -> Duration {
+    let digits = memchr::memmem::find(payload, b"\"after_ms\":").map_or(&[][..], |at| &payload[at + 11..]);
+    let digits = digits.iter().take_while(|digit| digit.is_ascii_digit());
+    Duration::from_millis(digits.fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+}
+
 /// The value of the last `cursor` in a frame: it stands behind the data.
 fn frame_cursor(payload: &[u8]) -> Option<&str> {
     let at = memchr::memmem::rfind(payload, b"\"cursor\":\"");
@@ -273,7 +329,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seen, frame_cursor, frame_type};
+    use super::{Seen, after_of, frame_cursor, frame_type};
 
     #[test]
     fn type_and_cursor_are_found_without_parsing() {
@@ -282,6 +338,9 @@ mod tests {
         assert_eq!(frame_cursor(frame), Some("abc-_.1"));
         assert_eq!(frame_type(b"{}"), b"");
         assert_eq!(frame_cursor(br#"{"type":"pong","data":{}}"#), None);
+        let leaving = br#"{"type":"reconnect","data":{"after_ms":2500}}"#;
+        assert_eq!(after_of(leaving).as_millis(), 2_500);
+        assert_eq!(after_of(b"{}").as_millis(), 0);
     }
 
     #[test]

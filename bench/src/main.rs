@@ -2,14 +2,16 @@
 //!
 //! It runs the real binary as another process, speaks to it as any client would, and reads its
 //! processor time and memory from `/proc`. Codemap: `scenario/` says what is measured, `server`,
+//! `cluster`,
 //! `engines`, `floor` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
-//! load, `board` which post is whose, `stats` and `plot` what is shown.
+//! load (`poster` posts on while nodes go), `board` which post is whose, `stats` and `plot` what is shown.
 //!
 //! It asserts nothing: a bar that is missed is a line in a table, never a failed test.
 
 mod audience;
 mod board;
 mod client;
+mod cluster;
 mod engines;
 mod error;
 mod floor;
@@ -17,6 +19,7 @@ mod frame;
 mod listener;
 mod people;
 mod plot;
+mod poster;
 mod process;
 mod progress;
 mod publisher;
@@ -35,7 +38,10 @@ use tokio::runtime::Builder;
 
 use crate::engines::Engines;
 use crate::error::{Error, Result, io_error};
-use crate::scenario::{Settings, fanout, idle, pages, publish, reconnect, rest, saturate, spread, timeline};
+use crate::scenario::{
+    Settings, celebrity, failover, fanout, idle, nodes, pages, publish, reconnect, rest, rolling, saturate,
+    spread, stalled, timeline,
+};
 use crate::stats::{Report, markdown_head};
 
 /// Load generator and benchmarks of Roost.
@@ -77,6 +83,16 @@ enum Scenario {
     Pages(pages::Arguments),
     /// One post into 10,000 timelines on CQL, by a bare loop of inserts.
     Spread(spread::Arguments),
+    /// Three nodes by one: CPU a delivery, and frames from node to node for each post.
+    Nodes(nodes::Arguments),
+    /// A node of three is killed, or stopped: how long authors wait, and what is lost.
+    Failover(failover::Arguments),
+    /// Five nodes restarted one after the other under 10,000 deliveries a second.
+    Rolling(rolling::Arguments),
+    /// An author with 200,000 followers, 10,000 of them online on three nodes.
+    Celebrity(celebrity::Arguments),
+    /// The memory of a node whose neighbour is stopped for a minute at full load.
+    Stalled(stalled::Arguments),
     /// All of them that need no engine, with their defaults, then one table in Markdown.
     All,
     /// The bare sockets that `fanout` compares with; it starts them itself.
@@ -157,6 +173,11 @@ async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> R
         Scenario::Timeline(arguments) => timeline::run(arguments, settings).await?,
         Scenario::Pages(arguments) => pages::run(arguments, settings).await?,
         Scenario::Spread(arguments) => spread::run(arguments, settings).await?,
+        Scenario::Nodes(arguments) => nodes::run(arguments, settings).await?,
+        Scenario::Failover(arguments) => failover::run(arguments, settings).await?,
+        Scenario::Rolling(arguments) => rolling::run(arguments, settings).await?,
+        Scenario::Celebrity(arguments) => celebrity::run(arguments, settings).await?,
+        Scenario::Stalled(arguments) => stalled::run(arguments, settings).await?,
         Scenario::All | Scenario::FloorServer => unreachable!("dispatched before"),
     };
     report.command = format!("roost-bench {command}");

@@ -125,10 +125,24 @@ impl Process {
         Ok(())
     }
 
+    /// SIGSTOP: from now on it does nothing, and does not know it.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP, "SIGSTOP")
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT, "SIGCONT")
+    }
+
+    fn signal(&self, signal: Signal, name: &str) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).map_err(io::Error::from).map_err(io_error(name))
+    }
+
     /// SIGTERM, and waits until it has stopped in order; a process that does not is an error.
     pub async fn stop(&mut self, patience: Duration) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).map_err(io::Error::from).map_err(io_error("SIGTERM"))?;
+        self.signal(Signal::TERM, "SIGTERM")?;
         let deadline = tokio::time::Instant::now() + patience;
         while self.ended().is_none() {
             if tokio::time::Instant::now() > deadline {

@@ -16,7 +16,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 
 /// The limits that would measure themselves; 0 is none.
-const LIMITS: [&str; 7] = [
+pub const LIMITS: [&str; 7] = [
     "ROOST_LIMIT_REQUESTS_PER_SECOND",
     "ROOST_LIMIT_REQUEST_BURST",
     "ROOST_LIMIT_POSTS_PER_MINUTE",
@@ -131,7 +131,7 @@ fn data_folder(folder: &Path) -> PathBuf {
 }
 
 /// A port that was free a moment ago: the server must come back on the one it had.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|source| Error::Io { what: "finding a free port".to_owned(), source })

@@ -63,10 +63,17 @@ pub struct Figure {
     /// What it is to be at most, where there is a bar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
+    /// What it is to be, where no other value will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exactly: Option<f64>,
 }
 
 impl Figure {
     fn verdict(&self) -> String {
+        if let Some(bar) = self.exactly {
+            let is_met = (self.value - bar).abs() < f64::EPSILON;
+            return format!("= {} {}", number(bar), if is_met { "met" } else { "MISSED" });
+        }
         match self.at_most {
             None => String::new(),
             Some(bar) if self.value <= bar => format!("≤ {} met", number(bar)),
@@ -116,6 +123,12 @@ impl Report {
     /// Adds a value that is to be at most `at_most`.
     pub fn bar(&mut self, name: impl Into<String>, value: f64, unit: &'static str, at_most: f64) {
         self.push(name.into(), value, unit, Some(at_most));
+    }
+
+    /// Adds a value that is to be this one.
+    pub fn exactly(&mut self, name: impl Into<String>, value: f64, unit: &'static str, exactly: f64) {
+        let exactly = Some(exactly);
+        self.figures.push(Figure { name: name.into(), value, unit, at_most: None, exactly });
     }
 
     /// Adds what must be known to read the values.
@@ -195,7 +208,7 @@ impl Report {
     }
 
     fn push(&mut self, name: String, value: f64, unit: &'static str, at_most: Option<f64>) {
-        self.figures.push(Figure { name, value, unit, at_most });
+        self.figures.push(Figure { name, value, unit, at_most, exactly: None });
     }
 }
 
@@ -276,9 +289,11 @@ mod tests {
         histogram.saturating_record(12_000);
         report.latency("delivery", &histogram, Some(10.0));
         report.bar("lost", 0.0, "posts", 0.0);
+        report.exactly("frames", 2.0, "frames", 2.0);
+        report.exactly("more frames", 1.9, "frames", 2.0);
         for table in [report.table(), report.markdown()] {
-            assert_eq!(table.matches("MISSED").count(), 1, "{table}");
-            assert_eq!(table.matches(" met").count(), 1, "{table}");
+            assert_eq!(table.matches("MISSED").count(), 2, "{table}");
+            assert_eq!(table.matches(" met").count(), 2, "{table}");
         }
     }
 }

@@ -27,8 +27,10 @@ pub struct Tally {
     pub ends: BTreeMap<String, u64>,
     /// Microseconds from the request's start to the receipt.
     pub from_send: Histogram<u64>,
-    /// Microseconds from the 201 to the receipt; 0 where the frame came first.
+    /// Microseconds from the 201 to the receipt; 0 where the frame came first. Not of what was replayed.
     pub from_answer: Histogram<u64>,
+    /// Posts answered before the listener's connection began: what a resume brought.
+    pub replayed: u64,
     /// The text of the first post heard.
     pub sample: Option<Vec<u8>>,
 }
@@ -46,6 +48,7 @@ impl Default for Tally {
             ends: BTreeMap::new(),
             from_send: latencies(),
             from_answer: latencies(),
+            replayed: 0,
             sample: None,
         }
     }
@@ -61,6 +64,7 @@ impl Tally {
         self.resyncs += other.resyncs;
         self.other += other.other;
         self.malformed += other.malformed;
+        self.replayed += other.replayed;
         for (end, count) in &other.ends {
             *self.ends.entry(end.clone()).or_default() += count;
         }

@@ -1,14 +1,20 @@
 //! The scenarios: each sets its scene through the public API, measures, and hands back a report.
 
+pub mod celebrity;
+pub mod failover;
 pub mod fanout;
 pub mod idle;
+pub mod nodes;
 mod online;
 pub mod pages;
 pub mod publish;
 pub mod reconnect;
 pub mod rest;
+pub mod rolling;
 pub mod saturate;
+mod scene;
 pub mod spread;
+pub mod stalled;
 pub mod timeline;
 
 use std::path::PathBuf;
