@@ -156,12 +156,13 @@ impl Watermark {
         for seq in &lost {
             unheard.remove(seq);
         }
+        // What waits for a relay still goes out here, and is then known to have been passed on; so does what another
+        // home has sent, which comes only once.
+        moving.retain(|_, moving| moving.is_elsewheres || moving.queued || !is_lost(moving.author));
         for (seq, moving) in moving.iter_mut().filter(|(_, moving)| is_lost(moving.author)) {
             unheard.remove(seq);
             moving.is_elsewheres = true;
         }
-        // What waits for a relay still goes out here, and is then known to have been passed on.
-        moving.retain(|_, moving| moving.queued || !is_lost(moving.author));
     }
 
     /// Of these authors' entries, those that may be missing in timelines, with their authors.

@@ -194,6 +194,16 @@ fn what_was_passed_on_before_a_moment_is_told_from_what_comes_after_it() {
 }
 
 #[test]
+fn what_another_home_has_sent_goes_out_though_this_node_loses_its_own() {
+    let (watermark, anna) = (at(100), UserId::make());
+    // It is about to be queued; then this node is fenced.
+    assert!(watermark.arrive(Seq(110), anna));
+    watermark.let_go(|_| true);
+    assert!(watermark.queue(Seq(110)));
+    assert!(watermark.carry(Seq(110)).is_some());
+}
+
+#[test]
 fn a_relay_that_ends_leaves_nothing_that_holds_the_mark_for_ever() {
     let (watermark, anna) = (at(100), UserId::make());
     assert!(watermark.arrive(Seq(90), anna) && watermark.arrive(Seq(95), anna));
