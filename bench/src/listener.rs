@@ -58,6 +58,8 @@ pub struct Ended {
     pub index: usize,
     /// How long the server asked it to stay away.
     pub after: Option<Duration>,
+    /// Whether it had been greeted before.
+    pub was_greeted: bool,
 }
 
 /// What belongs to one thread of listeners; its lock is contended only while a tally is read.
@@ -161,14 +163,13 @@ impl Listener {
         }
         let end = end.unwrap_or_default();
         *lock(&self.hearing.heard).tally.ends.entry(end).or_default() += 1;
-        let after = {
+        let (after, was_greeted) = {
             let mut state = lock(&self.state);
-            state.is_connected = false;
-            state.after.take()
+            (state.after.take(), std::mem::take(&mut state.is_connected))
         };
         if let Some(ends) = &self.hearing.ends {
             // Nobody listens any more when the run is over.
-            let _told = ends.send(Ended { index: self.index, after });
+            let _told = ends.send(Ended { index: self.index, after, was_greeted });
         }
     }
 

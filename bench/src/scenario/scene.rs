@@ -28,6 +28,9 @@ use crate::upgrade::Door;
 const CONNECTIONS_A_USER: usize = 100;
 /// Between two tries of a client to come back.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Clients come back spread over sixteen of these; one whose connection ended before it was greeted after so long.
+const JITTER: Duration = Duration::from_millis(20);
+const UNGREETED: Duration = Duration::from_secs(2);
 /// Between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(250);
 const SEATED_WITHIN: Duration = Duration::from_secs(30);
@@ -212,7 +215,9 @@ async fn bring_back(audience: Arc<Audience>, mut ends: UnboundedReceiver<Ended>,
 }
 
 async fn come_back(audience: &Audience, ended: Ended, doors: &Doors) {
-    sleep(ended.after.unwrap_or_default()).await;
+    // At once, not all in one instant; who was let in and not greeted waits longer.
+    let unasked = if ended.was_greeted { JITTER * (ended.index % 16) as u32 } else { UNGREETED };
+    sleep(ended.after.unwrap_or(unasked)).await;
     while audience.connect(ended.index, doors.next()).await.is_err() {
         sleep(AGAIN).await;
     }
