@@ -5,7 +5,7 @@
 //! goes out. Other nodes are asked to do the same. A node that does not answer in time, or cannot hear the home in time,
 //! has those connections begin anew (1011): they resume, and read the follow from the store.
 //!
-//! What is expected for other nodes is forgotten after [`HELD`]; of each there is one.
+//! What is expected for other nodes is forgotten after 20 s; of each there is one.
 
 use super::relays::{ExpectedFollow, RelayGone, Relays};
 use super::roster::Roster;
