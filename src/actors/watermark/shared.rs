@@ -3,7 +3,7 @@
 use super::{Ceiling, State, Watermark};
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Entries of other homes that may be missing in timelines and are known of: beyond that the oldest are taken to be there.
 const MISSING: usize = 1 << 18;
@@ -149,19 +149,21 @@ impl Watermark {
     /// This node is no longer home of those authors: whoever is brings what they had on its way.
     pub fn let_go(&self, is_lost: impl Fn(UserId) -> bool) {
         let mut state = self.lock();
-        let State { moving, unspread, unheard, to_spread, .. } = &mut *state;
-        let lost = unspread.extract_if(.., |_, author| is_lost(*author)).map(|(seq, _)| seq);
-        let lost: BTreeSet<Seq> = lost.collect();
-        to_spread.retain(|seq| !lost.contains(seq));
-        for seq in &lost {
+        let State { moving, unspread, unheard, to_spread, elsewhere, .. } = &mut *state;
+        let lost: BTreeMap<Seq, UserId> = unspread.extract_if(.., |_, author| is_lost(*author)).collect();
+        to_spread.retain(|seq| !lost.contains_key(seq));
+        for seq in lost.keys() {
             unheard.remove(seq);
         }
+        // Whoever comes here before their next home has fanned them out finds them in no timeline.
+        elsewhere.extend(lost);
         // What waits for a relay still goes out here, and is then known to have been passed on; so does what another
         // home has sent, which comes only once.
         moving.retain(|_, moving| moving.is_elsewheres || moving.queued || !is_lost(moving.author));
         for (seq, moving) in moving.iter_mut().filter(|(_, moving)| is_lost(moving.author)) {
             unheard.remove(seq);
             moving.is_elsewheres = true;
+            elsewhere.insert(*seq, moving.author);
         }
     }
 

@@ -204,6 +204,20 @@ fn what_another_home_has_sent_goes_out_though_this_node_loses_its_own() {
 }
 
 #[test]
+fn what_was_not_fanned_out_when_its_shard_left_is_asked_for_until_its_next_home_has() {
+    let (watermark, anna) = (at(100), UserId::make());
+    watermark.entering(Seq(110), anna);
+    watermark.to_spread(Seq(110), anna);
+    watermark.sent(Seq(110));
+    watermark.release(Seq(110));
+    watermark.let_go(|_| true);
+    let followed = [(anna, Seq(0))];
+    assert_eq!(watermark.unspread_of(&followed), [Seq(110)], "shown here, and in no timeline");
+    watermark.spread_elsewhere(Seq(110), |_| true);
+    assert!(watermark.unspread_of(&followed).is_empty());
+}
+
+#[test]
 fn a_relay_that_ends_leaves_nothing_that_holds_the_mark_for_ever() {
     let (watermark, anna) = (at(100), UserId::make());
     assert!(watermark.arrive(Seq(90), anna) && watermark.arrive(Seq(95), anna));
