@@ -78,6 +78,13 @@ async fn clients_reach_a_node_that_is_ready_and_are_sent_away_by_it() {
         server.get(&probe).attempt().await.is_ok_and(|answer| answer.status == 200).then_some(())
     };
     until("it is healthy", is_healthy).await;
+    // Before its first look it takes all of them to be there.
+    until("it knows who is not there", async || {
+        let said = fs::read_to_string(&errors).unwrap() + &fs::read_to_string(&log).unwrap();
+        let is_down = |name: &str| said.contains(&format!("nodes/{name} is DOWN"));
+        (is_down("roost-2") && is_down("roost-3")).then_some(())
+    })
+    .await;
 
     let (ann, bob) = (server.person("ann").await, server.person("bob").await);
     bob.follows(&ann).await;
