@@ -106,7 +106,11 @@ impl Inner {
             return Ok(Missed::Lost(Loss::Expired));
         }
         let after = if overlap.is_zero() { cursor.seq } else { stamp::earlier(cursor.seq, overlap) };
-        let new = self.new_follows(reader, cursor.seq).await?;
+        let new = match self.nodes {
+            // All of a follow was told to its reader's connections before it was answered.
+            Nodes::One => HashMap::new(),
+            Nodes::Many => self.new_follows(reader, cursor.seq).await?,
+        };
         let from = new.values().copied().min().map_or(after, |begun| after.min(begun));
         let newest = stamp::day(stamp::later(head, skew)).max(stamp::day_of(now));
         let days = (stamp::day(from)..=newest).collect();
