@@ -184,14 +184,14 @@ impl AuthorArguments {
     async fn send(&self, entry: Option<Entry>) {
         let Some(entry) = entry else { return };
         let seq = entry.seq;
+        self.watermark.to_spread(seq, self.author);
         self.instants.pass(Instant::Committed(self.author)).await;
         self.bring(entry).await;
         self.watermark.answered(seq);
     }
 
-    /// An entry goes into timelines, to the nodes that are interested, and to the relay here.
+    /// An entry, which is being fanned out, goes to the nodes that are interested and to the relay here.
     async fn bring(&self, entry: Entry) {
-        self.watermark.to_spread(entry.seq, self.author);
         if let Some(neighbours) = &self.neighbours {
             neighbours.tell(&entry);
         }
@@ -216,6 +216,7 @@ impl AuthorArguments {
         moving.iter().filter(|seq| gone(seq)).for_each(|seq| watermark.forget(*seq, *author));
         // A number whose commit failed may be another author's by now.
         for entry in entries.into_iter().filter(|entry| entry.author() == *author) {
+            watermark.to_spread(entry.seq, *author);
             self.bring(entry).await;
         }
         Ok(())
