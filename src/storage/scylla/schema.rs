@@ -148,9 +148,15 @@ pub(super) async fn status(session: &Session, keyspace: &str) -> Result<Status, 
     if !tables.iter().any(|(name,)| name == "schema_version") {
         return Err(SchemaError::Foreign { keyspace: keyspace.to_owned() });
     }
-    let found: Vec<(Option<i64>,)> =
-        query(session, keyspace, &format!("SELECT version FROM {keyspace}.schema_version WHERE id = 0"))
-            .await?;
+    let read = format!("SELECT version FROM {keyspace}.schema_version WHERE id = 0");
+    let answer = match request(session, &read).await {
+        // It is listed before it can be read: another node is making it at this moment.
+        Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {
+            return Ok(Status::Missing);
+        }
+        answer => answer.map_err(|error| refused(keyspace, &error))?,
+    };
+    let found: Vec<(Option<i64>,)> = super::cql::read(answer).map_err(|error| failed(keyspace, &error))?;
     match found.first().and_then(|(version,)| *version) {
         Some(version) if version > VERSION => {
             Err(SchemaError::Newer { keyspace: keyspace.to_owned(), found: version })
