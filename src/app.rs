@@ -192,6 +192,7 @@ impl App {
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
             homes: node.homes.clone(),
+            follows: node.follows.clone(),
             wanted: node.wanted(),
             presence: volatile.presence.clone(),
             revocations: volatile.revocations.clone(),

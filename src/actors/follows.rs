@@ -5,7 +5,8 @@
 //! goes out. Other nodes are asked to do the same. A node that does not answer in time, or cannot hear the home in time,
 //! has those connections begin anew (1011): they resume, and read the follow from the store.
 //!
-//! What is expected for other nodes is forgotten after 20 s; of each there is one.
+//! A session that begins meanwhile waits until the follow is settled ([`FollowNews::settled`]). What is expected for other
+//! nodes is forgotten after 20 s.
 
 use super::relays::{ExpectedFollow, RelayGone, Relays};
 use super::roster::Roster;
@@ -22,9 +23,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// How long all nodes may take before a follow is stored, and again after it.
 const PATIENCE: Duration = Duration::from_millis(125);
+/// How long it takes to store a follow.
+const STORED: Duration = Duration::from_secs(10);
 /// How long a node expects a follow that another one is storing: longer than that may take.
 const HELD: Duration = Duration::from_secs(20);
 
@@ -34,14 +39,18 @@ pub struct FollowNews {
     roster: Arc<Roster>,
     cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
     numbers: AtomicU64,
-    /// Those that other nodes are storing.
+    /// Those that other nodes are storing, or stored lately.
     held: Mutex<HashMap<(Node, u64), Held>>,
+    /// One of them was settled.
+    settled: watch::Sender<()>,
 }
 
 struct Held {
     since: Instant,
-    expected: ExpectedFollow,
-    is_covered: bool,
+    follower: UserId,
+    /// What relays keep, and whether the followee is covered, where the follower is connected here.
+    expected: Option<(ExpectedFollow, bool)>,
+    is_settled: bool,
 }
 
 /// A follow that is about to be stored; dropped, it was not.
@@ -65,7 +74,28 @@ impl FollowNews {
         roster: Arc<Roster>,
         cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
     ) -> Self {
-        Self { relays, roster, cluster, numbers: AtomicU64::new(0), held: Mutex::default() }
+        let (numbers, held, settled) = (AtomicU64::new(0), Mutex::default(), watch::Sender::new(()));
+        Self { relays, roster, cluster, numbers, held, settled }
+    }
+
+    /// Waits until no follow of this user is being stored by another node, or those are too old.
+    pub async fn settled(&self, follower: UserId) {
+        let settled = async {
+            let mut changed = self.settled.subscribe();
+            while self.any(follower, |held| !held.is_settled) {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Nodes that end do not say so.
+        let _ = timeout(STORED, settled).await;
+    }
+
+    /// Whether another node has begun to store a follow of this user since then.
+    #[must_use]
+    pub fn expected_since(&self, follower: UserId, since: Instant) -> bool {
+        self.any(follower, |held| held.since >= since)
     }
 
     /// A follow is about to be stored.
@@ -114,11 +144,17 @@ impl FollowNews {
     /// Another node is about to store a follow.
     pub(super) async fn expect_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
         let (follower, followee) = (user_of(&text.follower).ok()?, user_of(&text.followee).ok()?);
-        if let Some((expected, is_covered)) = self.expect_here(follower, followee).await.ok()? {
+        let key = (node.clone(), text.number);
+        {
             let mut held = self.lock();
             held.retain(|_, held| held.since.elapsed() < HELD);
-            let one = Held { since: Instant::now(), expected, is_covered };
-            held.insert((node.clone(), text.number), one);
+            let one = Held { since: Instant::now(), follower, expected: None, is_settled: false };
+            held.insert(key.clone(), one);
+        }
+        let expected = self.expect_here(follower, followee).await.ok()?;
+        // Where it was settled meanwhile, connections begin anew.
+        if let Some(held) = self.lock().get_mut(&key).filter(|held| !held.is_settled) {
+            held.expected = expected;
         }
         Some(Answer::Done(Nothing {}))
     }
@@ -126,9 +162,15 @@ impl FollowNews {
     /// Another node has stored a follow, or has not.
     pub(super) async fn settle_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
         let follower = user_of(&text.follower).ok()?;
-        let held = self.lock().remove(&(node.clone(), text.number));
-        match (held, text.since) {
-            (Some(Held { expected, is_covered: true, .. }), Some(since)) => {
+        let expected = match self.lock().get_mut(&(node.clone(), text.number)) {
+            Some(held) => {
+                held.is_settled = true;
+                held.expected.take()
+            }
+            None => None,
+        };
+        match (expected, text.since) {
+            (Some((expected, true)), Some(since)) => {
                 // A relay that is gone has every session begin anew.
                 let _ = expected.settle(Seq(since)).await;
             }
@@ -136,6 +178,7 @@ impl FollowNews {
             // Who came meanwhile, or could not be sure to hear of the followee, reads the follow.
             (_, Some(_)) => self.roster.close_user(follower, Close::Internal),
         }
+        self.settled.send_replace(());
         Some(Answer::Done(Nothing {}))
     }
 
@@ -195,6 +238,10 @@ impl FollowNews {
         let frame = Told::encode_frame(Telling::Reread(Users::of(&[user])));
         // One that does not hear of it hears of a gap, or has left.
         let _ = cluster.send(node, &frame);
+    }
+
+    fn any(&self, follower: UserId, is_so: impl Fn(&Held) -> bool) -> bool {
+        self.lock().values().any(|held| held.follower == follower && is_so(held))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Node, u64), Held>> {

@@ -113,14 +113,21 @@ impl Horizon {
         self.clock.head()
     }
 
-    /// How far a home has come, as it was heard here.
+    /// How far a home of this node's view has come, as it was heard here; none before it has begun by that view, and
+    /// said so: until then it may be about to say that it has forgotten who is interested.
     pub(super) fn heard(&self, home: &Node) -> Option<Seq> {
-        self.lock().marks.get(home).map(|heard| heard.mark)
+        let head = self.clock.head();
+        self.lock().heard(home, self.cluster.me(), head)
     }
 
     /// Whether this home cannot be heard and has been read since.
     pub(super) fn was_read_since(&self, home: &Node, since: Instant) -> bool {
         self.lock().unlinked.get(home).is_some_and(|read| read.is_some_and(|read| read >= since))
+    }
+
+    /// Whether this home cannot be heard and has been read.
+    pub(super) fn is_read(&self, home: &Node) -> bool {
+        self.lock().unlinked.get(home).is_some_and(Option::is_some)
     }
 
     /// Whether a node was a home in a view that this node knew.
@@ -232,13 +239,7 @@ impl Horizon {
             let state = self.lock();
             let Some(view) = &state.view else { return };
             let homes = view.members().iter().filter(|member| member.state == NodeState::Up);
-            let told = homes.map(|home| {
-                if home.node == *self.cluster.me() {
-                    return (state.own == view.number()).then_some(head);
-                }
-                let heard = state.marks.get(&home.node)?;
-                (heard.view >= view.number()).then_some(heard.mark)
-            });
+            let told = homes.map(|home| state.heard(&home.node, self.cluster.me(), head));
             told.collect::<Option<Vec<Seq>>>().and_then(|told| told.into_iter().min())
         };
         if let Some(told) = told {
@@ -287,5 +288,16 @@ impl Horizon {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How far a home has come by the view that is now; this node itself has come to `head`.
+    fn heard(&self, home: &Node, me: &Node, head: Seq) -> Option<Seq> {
+        let view = self.view.as_ref()?.number();
+        if home == me {
+            return (self.own == view).then_some(head);
+        }
+        self.marks.get(home).filter(|heard| heard.view >= view).map(|heard| heard.mark)
     }
 }

@@ -8,6 +8,7 @@
 //! owns it; when it ends, by a panic too, its socket closes with 1011 and its place in every table is
 //! given up. Its mailbox holds at most one message from the socket, which waits for the answer.
 
+use super::follows::FollowNews;
 use super::homes::{Homes, Place};
 use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
@@ -15,7 +16,7 @@ use super::relay;
 use super::relays::Relays;
 use super::roster::Roster;
 use super::turns::Turns;
-use super::wanted::Wanted;
+use super::wanted::{Arrivals, Wanted};
 use super::watermark::{Start, Watermark};
 use crate::model::close::Close;
 use crate::model::cursor::{Cursor, Seq};
@@ -32,13 +33,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{sleep, timeout};
 
 /// Frames that were not understood, in a row, after which a connection closes.
 const BAD_FRAMES: u32 = 10;
 
 /// How long a session may wait until everything of those whom its user follows reaches this node.
 const COVERED_WITHIN: Duration = Duration::from_secs(10);
+/// Between two tries where homes moved meanwhile.
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Pings that follow each other faster say nothing new.
 const BETWEEN_PRESENT: Duration = Duration::from_secs(1);
@@ -65,6 +69,8 @@ pub struct SessionWorld {
     pub watermark: Arc<Watermark>,
     /// Where authors are at home.
     pub homes: Arc<Homes>,
+    /// Follows under way.
+    pub follows: Arc<FollowNews>,
     /// Whom this node hears, where other nodes are homes.
     pub wanted: Option<Arc<Wanted>>,
     /// Who others see connected.
@@ -195,22 +201,16 @@ impl SessionState {
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
         let mut place = self.world.beginnings.acquire().await;
         let followees = self.enter().await?;
+        let mut arrivals = None;
         if let Some(wanted) = &self.world.wanted {
             // Who waits for a home that is moving does not keep others from beginning.
             drop(place);
             let authors: Vec<UserId> = followees.iter().map(|(author, _)| *author).collect();
-            if !wanted.cover(&authors, COVERED_WITHIN).await {
-                return Err(BeginError::NotCovered);
-            }
-            place = self.world.beginnings.acquire().await;
+            let (covered, acquired) = self.cover(wanted, &authors).await?;
+            (arrivals, place) = (Some(covered), Ok(acquired));
         }
         instants.pass(Instant::Entered(user)).await;
 
-        // Before the store is read: what has not come by now comes live, in its turn.
-        let arrivals = self.world.wanted.as_ref().map(|wanted| {
-            let authors: Vec<UserId> = followees.iter().map(|(author, _)| *author).collect();
-            wanted.arrivals(&authors, |author| self.world.homes.place(author) == Place::Here)
-        });
         // And what is in every timeline after this, is in what is read.
         let unspread = self.world.watermark.unspread_of(&followees);
         let missed = timelines.since(user, cursor.unwrap_or(came_with)).await?;
@@ -223,6 +223,7 @@ impl SessionState {
             let early: HashSet<Seq> = early.collect();
             told.also.retain(|seq| !early.contains(seq));
         }
+        leave_out_new(&mut missed, &followees);
         // Of an author who was followed lately, what is older than the cursor may never have come here.
         let after = match (&self.world.wanted, loss) {
             (Some(_), _) => Seq::default(),
@@ -277,16 +278,47 @@ impl SessionState {
         Ok(())
     }
 
+    /// Waits until everything of these authors reaches this node; answers what has come, with a place among those who
+    /// may read.
+    async fn cover(
+        &self,
+        wanted: &Wanted,
+        authors: &[UserId],
+    ) -> Result<(Arrivals, SemaphorePermit<'_>), BeginError> {
+        let covered = async {
+            loop {
+                if wanted.cover(authors, COVERED_WITHIN).await {
+                    // The semaphore is never closed.
+                    let Ok(place) = self.world.beginnings.acquire().await else { continue };
+                    let is_home = |author| self.world.homes.place(author) == Place::Here;
+                    // Before the store is read: what has not come by now comes live, in its turn.
+                    if let Some(arrivals) = wanted.arrivals(authors, is_home) {
+                        return (arrivals, place);
+                    }
+                }
+                sleep(BETWEEN_TRIES).await;
+            }
+        };
+        timeout(COVERED_WITHIN, covered).await.map_err(|_| BeginError::NotCovered)
+    }
+
     /// Takes its place in the relays' index, with whom its user follows now; answers with whom, and since when.
     async fn enter(&self) -> Result<Vec<(UserId, Seq)>, BeginError> {
-        let SessionWorld { graph, relays, turns, instants, .. } = &*self.world;
+        let SessionWorld { graph, relays, turns, follows, instants, .. } = &*self.world;
         let user = self.caller.user;
         instants.pass(Instant::Entering(user)).await;
-        let _turn = turns.of(user).await;
-        let mut followees = graph.followees(user).await?;
-        followees.push((user, Seq(0)));
-        relays.enter(self.connection, &self.outbox, followees.clone()).await?;
-        Ok(followees)
+        loop {
+            // One that another node is storing is found either whole or not at all.
+            follows.settled(user).await;
+            let _turn = turns.of(user).await;
+            let began = std::time::Instant::now();
+            let mut followees = graph.followees(user).await?;
+            followees.push((user, Seq(0)));
+            relays.enter(self.connection, &self.outbox, followees.clone()).await?;
+            if !follows.expected_since(user, began) {
+                return Ok(followees);
+            }
+        }
     }
 
     async fn replay(&self, entries: &[Entry], promised: Cursor, told: Told) {
@@ -371,6 +403,19 @@ impl SessionState {
 
     fn refuse(&self, code: &'static str, detail: &str) {
         self.outbox.say(ServerFrame::Error { code, detail }.encode(None));
+    }
+}
+
+/// Leaves out what is by others than those with whom a session entered: they are followed since, and what they do comes
+/// with that follow, in order. What was read as one moment of the store has it whole.
+fn leave_out_new(missed: &mut Missed, followees: &[(UserId, Seq)]) {
+    let Missed::Entries { entries, told } = missed else { return };
+    let followed: HashSet<UserId> = followees.iter().map(|(author, _)| *author).collect();
+    let through = told.through;
+    let is_new = |entry: &mut Entry| entry.seq > through && !followed.contains(&entry.author());
+    let new: HashSet<Seq> = entries.extract_if(.., is_new).map(|entry| entry.seq).collect();
+    if !new.is_empty() {
+        told.also.retain(|seq| !new.contains(seq));
     }
 }
 

@@ -172,8 +172,9 @@ impl Switchboard {
         match asked {
             // In their place among the frames.
             Some(Asking::Mark(mark)) => {
-                self.horizon.note(&call.from, &mark);
+                // In this order: whoever finds that the home was heard must know what it has forgotten.
                 self.wanted.renew(&call.from, &mark.wanted);
+                self.horizon.note(&call.from, &mark);
                 let from = call.from.name.clone();
                 self.watermark.spread_elsewhere(crate::model::cursor::Seq(mark.spread), |author| {
                     self.is_home_of(&from, author)

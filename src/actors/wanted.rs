@@ -3,8 +3,9 @@
 //! Relays say when the first session here follows an author and when the last one stops; one that nobody follows is
 //! wanted for a minute more. A home is told at once, and told again whenever it is another one or says that it does not
 //! know ([`Interests`](super::interest)). An author is *covered* when everything that it does from now on reaches this
-//! node, and whatever may be missing in timelines is known here: its home is this node, has acknowledged, or cannot be
-//! heard and is read instead ([`super::horizon`]). Bounded by the relays' index.
+//! node, and whatever may be missing in timelines is known here: its home is this node and has begun, or has
+//! acknowledged and begun by the view that is now, or cannot be heard and is read instead ([`super::horizon`]). Bounded
+//! by the relays' index.
 
 use super::horizon::Horizon;
 use super::watermark::Watermark;
@@ -123,9 +124,9 @@ impl Wanted {
     }
 
     /// Which entries of these authors have come here by now, and which will; `is_home` says of whom this node is the
-    /// home and has begun.
+    /// home and has begun. None where one of them is covered no longer: homes have moved.
     #[must_use]
-    pub fn arrivals(&self, authors: &[UserId], is_home: impl Fn(UserId) -> bool) -> Arrivals {
+    pub fn arrivals(&self, authors: &[UserId], is_home: impl Fn(UserId) -> bool) -> Option<Arrivals> {
         // In this order: what is numbered up to the clock is known to the watermark.
         let head = self.horizon.head();
         let state = self.lock();
@@ -136,19 +137,22 @@ impl Wanted {
                 bounds.insert(*author, head);
                 continue;
             }
-            let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0)) else {
-                continue;
-            };
+            let home = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0))?;
             let want = state.authors.get(author).filter(|_| !state.unknown.contains(author));
             let mark = *heard.entry(home.clone()).or_insert_with(|| self.horizon.heard(&home));
-            if let (Some(want), Some(mark), true) = (want, mark, home != *self.cluster.me()) {
-                bounds.insert(*author, want.sent_after.max(mark));
+            match (want, mark) {
+                (Some(want), Some(mark)) if home != *self.cluster.me() => {
+                    bounds.insert(*author, want.sent_after.max(mark));
+                }
+                // What it does is read, not heard.
+                _ if self.horizon.is_read(&home) => {}
+                _ => return None,
             }
         }
         drop(state);
         // First those that are to come: one that is passed on in between then counts as coming.
         let coming = self.watermark.to_be_shown();
-        Arrivals { bounds, coming, passes: self.watermark.passes(), watermark: self.watermark.clone() }
+        Some(Arrivals { bounds, coming, passes: self.watermark.passes(), watermark: self.watermark.clone() })
     }
 
     /// By a new view, homes have moved.
@@ -222,7 +226,8 @@ impl Wanted {
                 return true;
             };
             let is_known = home == *self.cluster.me() || !state.unknown.contains(author);
-            !is_known && !self.horizon.was_read_since(&home, asked_at)
+            let is_heard = is_known && self.horizon.heard(&home).is_some();
+            !is_heard && !self.horizon.was_read_since(&home, asked_at)
         });
     }
 

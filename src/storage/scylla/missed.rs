@@ -6,7 +6,8 @@
 //!
 //! Where several nodes give numbers, an entry may get a smaller one than what a connection was sent before, and a
 //! follow may be known to another node later than here. So more is read than lies behind the cursor: an overlap of
-//! all, and of those who were followed lately all since the follow. Who had it already drops it.
+//! all, and of those who were followed lately all since the follow; from those themselves, for what was posted while the
+//! follow was stored may be on the reader's timeline later than what was posted after it. Who had it already drops it.
 
 use super::cql::{WRITE_DEADLINE, statements};
 use super::sources::Followed;
@@ -121,7 +122,7 @@ impl Inner {
             self.home_deletions(&behind),
             self.posts_behind(reader, after, &behind),
             self.deletions_behind(reader, after, &behind),
-            self.wide_behind(&behind),
+            self.beside_home(&behind),
         )?;
         let (home, home_deletions, own, own_deletions, wide) = all;
         let (Some(mut posts), Some(mut deletions), Some(own), Some(own_deletions), Some((more, gone))) =
@@ -234,14 +235,18 @@ impl Inner {
         Ok(())
     }
 
-    /// Entries of the wide authors that the reader follows.
-    async fn wide_behind(
+    /// Entries of the wide authors that the reader follows, and of those whom it follows since lately.
+    async fn beside_home(
         self: &Arc<Self>,
         behind: &Behind,
     ) -> Result<Option<(BTreeMap<Seq, PostId>, BTreeMap<Seq, EntryChange>)>, StorageError> {
         // What was fanned out before this is in what is read beside it; what is marked wide later is told live.
-        let wide = self.followed_wide(behind.reader, Freshness::Now).await?;
-        let found: Vec<(Posts, Deletions)> = iter(wide)
+        let (wide, new) = tokio::try_join!(
+            self.followed_wide(behind.reader, Freshness::Now),
+            self.followed(behind.reader, behind.new.keys().copied()),
+        )?;
+        let authors: HashMap<UserId, Followed> = wide.into_iter().chain(new).collect();
+        let found: Vec<(Posts, Deletions)> = iter(authors)
             .map(|(author, Followed { since, .. })| async move {
                 let after = since.max(behind.after(author));
                 tokio::try_join!(
