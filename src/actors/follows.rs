@@ -118,8 +118,8 @@ impl FollowNews {
             is_settled: false,
         };
         let text = expecting.text(None);
-        let (here, elsewhere) =
-            tokio::join!(self.expect_here(follower, followee), self.ask_all(Asking::Expect(text)));
+        let asking = |_: &NodeName| Asking::Expect(text.clone());
+        let (here, elsewhere) = tokio::join!(self.expect_here(follower, followee), self.ask_all(asking));
         (expecting.here, expecting.elsewhere) = (here?, elsewhere);
         Ok(expecting)
     }
@@ -132,8 +132,8 @@ impl FollowNews {
             followee: id_bytes(followee.0),
             since: None,
         };
-        let (_, elsewhere) =
-            tokio::join!(self.unfollow_here(follower, followee), self.ask_all(Asking::Unfollow(text)));
+        let asking = |_: &NodeName| Asking::Unfollow(text.clone());
+        let (_, elsewhere) = tokio::join!(self.unfollow_here(follower, followee), self.ask_all(asking));
         for (node, is_done) in elsewhere {
             if !is_done {
                 self.have_reread(&node, follower);
@@ -214,16 +214,16 @@ impl FollowNews {
     }
 
     /// Asks all other nodes that may have sockets; answers who did it in time.
-    async fn ask_all(&self, asking: Asking) -> Vec<(NodeName, bool)> {
+    async fn ask_all(&self, asking: impl Fn(&NodeName) -> Asking) -> Vec<(NodeName, bool)> {
         let Some((cluster, _)) = &self.cluster else { return Vec::new() };
         let Some(view) = cluster.view() else { return Vec::new() };
         let others = view
             .members()
             .iter()
             .filter(|member| member.node != *cluster.me() && member.state != State::Joining);
-        let call = Asked::encode_call(asking);
-        let asked = others.map(|member| async {
-            let name = member.node.name.clone();
+        let calls =
+            others.map(|member| (member.node.name.clone(), Asked::encode_call(asking(&member.node.name))));
+        let asked = calls.map(|(name, call)| async move {
             // A relay may be waiting for the home.
             let answer = cluster.call(&name, &call, PATIENCE * 2).await;
             let is_done = matches!(answer.map(Answered::read), Ok(Ok(Some(Answer::Done(_)))));
@@ -253,7 +253,6 @@ impl Expecting {
     /// The follow was stored, and sees what comes after `since`: whatever comes reaches the follower.
     pub async fn settle(mut self, since: Seq) {
         self.is_settled = true;
-        let text = self.text(Some(since));
         let here = self.here.take();
         let settle_here = async {
             match here {
@@ -263,10 +262,15 @@ impl Expecting {
                 None => {}
             }
         };
-        let ((), settled) = tokio::join!(settle_here, self.news.ask_all(Asking::Settle(text)));
-        for (node, expected) in &self.elsewhere {
-            let is_settled = settled.iter().any(|(name, is_settled)| name == node && *is_settled);
-            if !expected || !is_settled {
+        // One that has not said in time that it expects the follow may have begun to keep entries too late: what it has
+        // kept must not go out before the connections have read the others.
+        let is_late = |node: &NodeName| self.elsewhere.iter().any(|(name, expects)| name == node && !expects);
+        let settle = |node: &NodeName| Asking::Settle(self.text((!is_late(node)).then_some(since)));
+        let late = self.elsewhere.iter().filter(|(_, expects)| !expects);
+        late.for_each(|(node, _)| self.news.have_reread(node, self.follower));
+        let ((), settled) = tokio::join!(settle_here, self.news.ask_all(settle));
+        for (node, _) in self.elsewhere.iter().filter(|(_, expects)| *expects) {
+            if !settled.iter().any(|(name, is_settled)| name == node && *is_settled) {
                 self.news.have_reread(node, self.follower);
             }
         }
@@ -287,7 +291,7 @@ impl Drop for Expecting {
         if !self.is_settled && !self.elsewhere.is_empty() {
             let (news, text) = (self.news.clone(), self.text(None));
             // One that is not told forgets it by itself.
-            tokio::spawn(async move { news.ask_all(Asking::Settle(text)).await });
+            tokio::spawn(async move { news.ask_all(|_| Asking::Settle(text.clone())).await });
         }
     }
 }
