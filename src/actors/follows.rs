@@ -3,7 +3,8 @@
 //! Before a follow is stored, relays keep the followee's entries for the follower's connections, and the followee's home
 //! knows that this node is interested; once it is known after which entry the follow sees, what was kept and is newer
 //! goes out. Other nodes are asked to do the same. A node that does not answer in time, or cannot hear the home in time,
-//! has those connections begin anew (1011): they resume, and read the follow from the store.
+//! has those connections begin anew (1011): they resume, and read the follow from the store. So do they where the node
+//! that stores it falls silent, and where the follower asks again and it is found stored.
 //!
 //! A session that begins meanwhile waits until the follow is settled ([`FollowNews::settled`]). What is expected for other
 //! nodes is forgotten after 20 s.
@@ -11,13 +12,13 @@
 use super::relays::{ExpectedFollow, RelayGone, Relays};
 use super::roster::Roster;
 use super::wanted::Wanted;
-use super::wire::{
-    Answer, Answered, Asked, Asking, FollowText, Nothing, Telling, Told, Users, id_bytes, user_of,
-};
+use super::wire::{Answer, Answered, Asked, Asking, FollowText, Nothing, Users, id_bytes, user_of};
 use crate::model::close::Close;
 use crate::model::cursor::Seq;
 use crate::model::id::UserId;
+use crate::model::timestamp::Timestamp;
 use futures_util::future::join_all;
+use moka::sync::Cache;
 use roost_cluster::{Cluster, Node, NodeName, State};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,13 @@ const PATIENCE: Duration = Duration::from_millis(125);
 const STORED: Duration = Duration::from_secs(10);
 /// How long a node expects a follow that another one is storing: longer than that may take.
 const HELD: Duration = Duration::from_secs(20);
+/// A follow that began so long ago is known to every connection.
+const YOUNG: Duration = Duration::from_secs(600);
+/// Young follows that are remembered to be known to every connection.
+const KNOWN: u64 = 100_000;
+/// Between two tries to tell a node that connections there are to begin anew, and how long it is tried.
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+const TRIED: Duration = YOUNG;
 
 /// Follows under way on this node and on others.
 pub struct FollowNews {
@@ -43,6 +51,8 @@ pub struct FollowNews {
     held: Mutex<HashMap<(Node, u64), Held>>,
     /// One of them was settled.
     settled: watch::Sender<()>,
+    /// Young follows that every connection of their followers knows of, by follower and followee.
+    known: Cache<(UserId, UserId), ()>,
 }
 
 struct Held {
@@ -75,7 +85,8 @@ impl FollowNews {
         cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
     ) -> Self {
         let (numbers, held, settled) = (AtomicU64::new(0), Mutex::default(), watch::Sender::new(()));
-        Self { relays, roster, cluster, numbers, held, settled }
+        let known = Cache::builder().max_capacity(KNOWN).time_to_live(YOUNG).build();
+        Self { relays, roster, cluster, numbers, held, settled, known }
     }
 
     /// Waits until no follow of this user is being stored by another node, or those are too old.
@@ -142,15 +153,12 @@ impl FollowNews {
     }
 
     /// Another node is about to store a follow.
-    pub(super) async fn expect_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
+    pub(super) async fn expect_for(self: &Arc<Self>, node: &Node, text: &FollowText) -> Option<Answer> {
         let (follower, followee) = (user_of(&text.follower).ok()?, user_of(&text.followee).ok()?);
         let key = (node.clone(), text.number);
-        {
-            let mut held = self.lock();
-            held.retain(|_, held| held.since.elapsed() < HELD);
-            let one = Held { since: Instant::now(), follower, expected: None, is_settled: false };
-            held.insert(key.clone(), one);
-        }
+        let one = Held { since: Instant::now(), follower, expected: None, is_settled: false };
+        self.lock().insert(key.clone(), one);
+        tokio::spawn(self.clone().give_up(key.clone()));
         let expected = self.expect_here(follower, followee).await.ok()?;
         // Where it was settled meanwhile, connections begin anew.
         if let Some(held) = self.lock().get_mut(&key).filter(|held| !held.is_settled) {
@@ -180,6 +188,15 @@ impl FollowNews {
         }
         self.settled.send_replace(());
         Some(Answer::Done(Nothing {}))
+    }
+
+    /// What another node has not settled by then: it may have stored it and died.
+    async fn give_up(self: Arc<Self>, key: (Node, u64)) {
+        tokio::time::sleep(HELD).await;
+        let held = self.lock().remove(&key);
+        if let Some(Held { follower, is_settled: false, .. }) = held {
+            self.roster.close_user(follower, Close::Internal);
+        }
     }
 
     /// On another node a follow has ended.
@@ -232,12 +249,21 @@ impl FollowNews {
         join_all(asked).await
     }
 
-    /// That node has the user's connections begin anew, as soon as it hears.
+    /// That node has the user's connections begin anew, as soon as it hears; one that starts anew has none.
     fn have_reread(&self, node: &NodeName, user: UserId) {
         let Some((cluster, _)) = &self.cluster else { return };
-        let frame = Told::encode_frame(Telling::Reread(Users::of(&[user])));
-        // One that does not hear of it hears of a gap, or has left.
-        let _ = cluster.send(node, &frame);
+        let (cluster, node) = (cluster.clone(), node.clone());
+        let call = Asked::encode_call(Asking::Reread(Users::of(&[user])));
+        tokio::spawn(async move {
+            let until = Instant::now() + TRIED;
+            while Instant::now() < until {
+                let answer = cluster.call(&node, &call, STORED).await;
+                if matches!(answer.map(Answered::read), Ok(Ok(_))) {
+                    break;
+                }
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+        });
     }
 
     fn any(&self, follower: UserId, is_so: impl Fn(&Held) -> bool) -> bool {
@@ -274,6 +300,19 @@ impl Expecting {
                 self.news.have_reread(node, self.follower);
             }
         }
+        self.news.known.insert((self.follower, self.followee), ());
+    }
+
+    /// The follow was there, since then. Whoever stored it may have died before the follower's connections knew of it.
+    pub fn is_stored(&self, since: Timestamp) {
+        let FollowNews { known, cluster, roster, .. } = &*self.news;
+        let pair = (self.follower, self.followee);
+        if cluster.is_none() || since.after(YOUNG) < Timestamp::now() || known.contains_key(&pair) {
+            return;
+        }
+        known.insert(pair, ());
+        roster.close_user(self.follower, Close::Internal);
+        self.elsewhere.iter().for_each(|(node, _)| self.news.have_reread(node, self.follower));
     }
 
     fn text(&self, since: Option<Seq>) -> FollowText {

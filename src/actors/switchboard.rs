@@ -156,9 +156,6 @@ impl Switchboard {
             Some(Telling::Forget(users)) => {
                 self.neighbours.interests().forget(&frame.from, users.users());
             }
-            Some(Telling::Reread(users)) => {
-                users.users().for_each(|user| self.roster.close_user(user, Close::Internal));
-            }
             // A later version's.
             None => {}
         }
@@ -202,6 +199,10 @@ impl Switchboard {
             Asking::Expect(follow) => self.follows.expect_for(&call.from, &follow).await,
             Asking::Settle(follow) => self.follows.settle_for(&call.from, &follow).await,
             Asking::Unfollow(follow) => self.follows.unfollow_for(&follow).await,
+            Asking::Reread(users) => {
+                users.users().for_each(|user| self.roster.close_user(user, Close::Internal));
+                Some(Answer::Done(Nothing {}))
+            }
             Asking::Forward(forward) => self.forward(forward).await,
             Asking::Operate(wish) => {
                 let told = self.membership.get()?.answer(&wish);

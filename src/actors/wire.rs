@@ -21,7 +21,7 @@ pub struct Garbled;
 #[derive(Clone, PartialEq, Message)]
 pub struct Told {
     /// What is said; none where a later version says something new.
-    #[prost(oneof = "Telling", tags = "1, 2, 3")]
+    #[prost(oneof = "Telling", tags = "1, 2")]
     pub what: Option<Telling>,
 }
 
@@ -34,16 +34,13 @@ pub enum Telling {
     /// The node is interested in these authors no longer.
     #[prost(message, tag = "2")]
     Forget(Users),
-    /// A user's connections are to begin anew: whom it follows has changed.
-    #[prost(message, tag = "3")]
-    Reread(Users),
 }
 
 /// A call: asked, and answered by [`Answered`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Asked {
     /// What is asked.
-    #[prost(oneof = "Asking", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Asking", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub what: Option<Asking>,
 }
 
@@ -77,6 +74,9 @@ pub enum Asking {
     /// Of a node: what an operator wants of it, as its `membership` reads it.
     #[prost(bytes = "bytes", tag = "9")]
     Operate(Bytes),
+    /// Of every node: these users' connections are to begin anew, for whom they follow has changed.
+    #[prost(message, tag = "10")]
+    Reread(Users),
 }
 
 /// The answer to a call.

@@ -110,10 +110,13 @@ impl Parts {
                 expected.settle(since).await;
                 Ok(follow)
             }
-            Followed::Already => Err(ServiceError::Conflict {
-                code: "already_following",
-                detail: "the user is followed already",
-            }),
+            Followed::Already { since } => {
+                expected.is_stored(since);
+                Err(ServiceError::Conflict {
+                    code: "already_following",
+                    detail: "the user is followed already",
+                })
+            }
             Followed::Missing => Err(NO_USER),
             Followed::TooMany => {
                 Err(ServiceError::invalid("id", format!("a user follows at most {most} others")))

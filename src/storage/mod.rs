@@ -351,7 +351,10 @@ pub enum Followed {
         since: Seq,
     },
     /// Followed already.
-    Already,
+    Already {
+        /// When that began.
+        since: Timestamp,
+    },
     /// There is no such user to follow.
     Missing,
     /// As many followees as allowed.

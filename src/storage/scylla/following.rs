@@ -126,7 +126,9 @@ impl Inner {
         }
         let sees_from = not_behind(sees_from, since);
         let verdict = |claim: &Claim| match &claim.row {
-            Some(row) if row.follows => ControlFlow::Break(Followed::Already),
+            Some(row) if row.follows => {
+                ControlFlow::Break(Followed::Already { since: Timestamp::from_millis(row.created_at) })
+            }
             _ if claim.total.unsigned_abs() >= max => ControlFlow::Break(Followed::TooMany),
             row => ControlFlow::Continue(Row {
                 follows: true,

@@ -92,12 +92,12 @@ fn follow(write: &Write<'_>, follow: &Follow, max: u64) -> Result<Followed, Stor
         return Err(StorageError::Refused("a follow by nobody".to_owned()));
     };
     let already = store.first(
-        "SELECT 1 FROM following WHERE follower = ?1 AND followee = ?2",
+        "SELECT created_at FROM following WHERE follower = ?1 AND followee = ?2",
         [follower, followee],
-        |_| Ok(()),
+        |row| row.get(0),
     )?;
-    if already.is_some() {
-        return Ok(Followed::Already);
+    if let Some(since) = already {
+        return Ok(Followed::Already { since: Timestamp::from_millis(since) });
     }
     if following >= max {
         return Ok(Followed::TooMany);

@@ -11,11 +11,12 @@ use std::collections::HashMap;
 pub async fn a_follow_is_made_once_of_somebody_who_is_there(store: TestStore) {
     let (anna, ben) = (store.user("anna").await, store.user("ben").await);
     let post = store.post(ben, "before").await;
-    let since = store.follow(anna, ben).await;
+    let follow = a_follow(anna, ben);
+    let Followed::Done { since } = store.engine.follow(follow, 10).await.unwrap() else { panic!("not made") };
     assert!(since >= post.seq);
     assert!(store.post(ben, "after").await.seq > since);
     let again = store.engine.follow(a_follow(anna, ben), 10).await.unwrap();
-    assert_eq!(again, Followed::Already);
+    assert_eq!(again, Followed::Already { since: follow.created_at });
     let nobody = store.engine.follow(a_follow(anna, UserId::make()), 10).await.unwrap();
     assert_eq!(nobody, Followed::Missing);
     // The other way round is another follow.
@@ -33,7 +34,8 @@ pub async fn a_follow_beyond_the_limit_is_refused(store: TestStore) {
     let beyond = a_follow(users[0], users[3]);
     assert_eq!(store.engine.follow(beyond, 2).await.unwrap(), Followed::TooMany);
     // What is followed already is told as that, and one that ended makes room.
-    assert_eq!(store.engine.follow(a_follow(users[0], users[1]), 2).await.unwrap(), Followed::Already);
+    let again = store.engine.follow(a_follow(users[0], users[1]), 2).await.unwrap();
+    assert!(matches!(again, Followed::Already { .. }));
     store.unfollow(users[0], users[1]).await;
     assert!(matches!(store.engine.follow(beyond, 2).await.unwrap(), Followed::Done { .. }));
 }

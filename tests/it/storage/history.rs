@@ -136,7 +136,7 @@ impl History {
                 let done = store.engine.follow(a_follow(from, to), 10_000).await;
                 let done = done.map(|followed| match followed {
                     Followed::Done { .. } => true,
-                    Followed::Already => false,
+                    Followed::Already { .. } => false,
                     other => panic!("{other:?}"),
                 });
                 self.told.lock().unwrap().follows.entry((from, to)).or_default().begun(done);

@@ -61,7 +61,8 @@ pub async fn what_changes_nothing_is_no_event(store: TestStore) {
 
     store.engine.append(keyed).await.unwrap();
     assert_eq!(store.engine.like(a_like(ben, post)).await.unwrap(), Liking::Already);
-    assert_eq!(store.engine.follow(a_follow(anna, ben), 10).await.unwrap(), Followed::Already);
+    let again = store.engine.follow(a_follow(anna, ben), 10).await.unwrap();
+    assert!(matches!(again, Followed::Already { .. }));
     store.engine.unlike(anna, post, now).await.unwrap();
     store.engine.unfollow(ben, anna, now).await.unwrap();
     store.engine.delete(ben, post, now).await.unwrap();

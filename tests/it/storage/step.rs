@@ -161,7 +161,7 @@ pub const fn was_there(was: bool) -> Outcome {
 const fn followed(followed: Followed) -> (Outcome, Option<Seq>) {
     match followed {
         Followed::Done { since } => (Outcome::Done, Some(since)),
-        Followed::Already => (Outcome::Already, None),
+        Followed::Already { .. } => (Outcome::Already, None),
         Followed::Missing => (Outcome::Missing, None),
         Followed::TooMany => (Outcome::TooMany, None),
     }

@@ -8,10 +8,13 @@ use crate::harness::person::Person;
 use crate::harness::rest::text;
 use crate::harness::until_some_within;
 use futures_util::StreamExt;
+use roost::model::timestamp::Timestamp;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{env, fs};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -49,6 +52,8 @@ struct Notes {
     on_this: HashSet<(&'static str, String)>,
     newest_on_this: HashMap<String, String>,
     tally: Tally,
+    /// What happened to it, line by line.
+    diary: Vec<String>,
 }
 
 /// Why a connection is over, and when to come back.
@@ -112,9 +117,13 @@ impl Follower {
     async fn follows(&self, doors: &mut Doors, author: &Person, phase: &watch::Receiver<Phase>) -> bool {
         let mut again = false;
         while *phase.borrow() != Phase::Over {
+            self.note(|notes| notes.write(format!("asks to follow {}", author.id)));
             let answer = doors.ask(|door| self.person.at(door).asks_to_follow(author)).await;
             match answer.map(|answer| (answer.status, answer.text)) {
-                Some((201, _)) => return true,
+                Some((201, _)) => {
+                    self.note(|notes| notes.write(format!("follows {}", author.id)));
+                    return true;
+                }
                 // The try before did it.
                 Some((409, _)) if again => return true,
                 Some((503, _)) | None => {}
@@ -149,10 +158,11 @@ impl Follower {
         let cursor = self.note_nothing(|notes| notes.cursor.clone());
         let query = if cursor.is_empty() { cursor } else { format!("&cursor={cursor}") };
         let url = self.person.at(doors.any()).live_url(&query);
+        let door = url.split_once("/ws").map_or("", |(door, _)| door).to_owned();
         let opening = tokio_tungstenite::connect_async_tls_with_config(url, None, true, None);
         match timeout(CLIENT_PATIENCE, opening).await {
             Ok(Ok((stream, _))) => {
-                self.note(Notes::begin);
+                self.note(|notes| notes.begin(&door));
                 Some(stream)
             }
             Ok(Err(Error::Http(answer))) if answer.status().as_u16() != 503 => {
@@ -174,6 +184,7 @@ impl Follower {
                 Ok(Some(Ok(Message::Text(text)))) => text,
                 Ok(Some(Ok(Message::Close(close)))) => {
                     let code = close.map_or(1006, |close| u16::from(close.code));
+                    self.note(|notes| notes.write(format!("closed with {code}")));
                     if ![1006, 1011, 1012, 4008].contains(&code) {
                         self.ledger.notes_odd(format!("closed with {code}"));
                     }
@@ -214,6 +225,12 @@ impl Follower {
         let all = [&mut tally.lost, &mut tally.doubled, &mut tally.inverted, &mut tally.odd];
         for what in all.into_iter().flatten() {
             *what = format!("{}: {what}", self.person.username);
+        }
+        if let Some(folder) = env::var_os("ROOST_TEST_LOGS").filter(|_| !tally.is_clean()) {
+            let diary = self.note_nothing(|notes| notes.diary.join("\n"));
+            fs::create_dir_all(&folder).expect("a folder");
+            let file = Path::new(&folder).join(format!("{}.diary", self.person.username));
+            fs::write(file, diary).expect("a file");
         }
         tally
     }
@@ -256,14 +273,20 @@ impl Follower {
 
 impl Notes {
     /// A new connection.
-    fn begin(&mut self) {
+    fn begin(&mut self, door: &str) {
+        self.write(format!("connected to {door} with {}", self.cursor));
         self.on_this.clear();
         self.newest_on_this.clear();
         self.tally.connections += 1;
     }
 
+    fn write(&mut self, line: String) {
+        self.diary.push(format!("{} {line}", Timestamp::now()));
+    }
+
     fn take(&mut self, frame: &Value) {
         let data = &frame["data"];
+        self.write(format!("shown {} {} {} {}", frame["type"], data["id"], data["content"], frame["cursor"]));
         let id = data["id"].as_str().unwrap_or_default().to_owned();
         match frame["type"].as_str() {
             Some("newPost") => self.take_post(&id, &text(data, "user_id")),
