@@ -28,7 +28,7 @@ use crate::model::user::Caller;
 use crate::storage::volatile::{Presence, Present, Revocations};
 use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -218,10 +218,8 @@ impl SessionState {
             Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
             entries => (entries, None),
         };
-        if let (Missed::Entries { entries, told }, Some(arrivals)) = (&mut missed, arrivals) {
-            let early = entries.extract_if(.., |entry| arrivals.will_bring(entry)).map(|entry| entry.seq);
-            let early: HashSet<Seq> = early.collect();
-            told.also.retain(|seq| !early.contains(seq));
+        if let Some(arrivals) = arrivals {
+            leave_to_come(&mut missed, &arrivals);
         }
         leave_out_new(&mut missed, &followees);
         // Of an author who was followed lately, what is older than the cursor may never have come here.
@@ -404,6 +402,22 @@ impl SessionState {
     fn refuse(&self, code: &'static str, detail: &str) {
         self.outbox.say(ServerFrame::Error { code, detail }.encode(None));
     }
+}
+
+/// Leaves out what comes live, in its turn; but nothing that an author did before something that does not.
+fn leave_to_come(missed: &mut Missed, arrivals: &Arrivals) {
+    let Missed::Entries { entries, told } = missed else { return };
+    let comes: HashSet<Seq> =
+        entries.iter().filter(|entry| arrivals.will_bring(entry)).map(|entry| entry.seq).collect();
+    let mut newest_shown: HashMap<UserId, Seq> = HashMap::new();
+    for entry in entries.iter().filter(|entry| !comes.contains(&entry.seq)) {
+        newest_shown.insert(entry.author(), entry.seq);
+    }
+    let is_left = |entry: &mut Entry| {
+        comes.contains(&entry.seq) && newest_shown.get(&entry.author()).is_none_or(|shown| entry.seq > *shown)
+    };
+    let left: HashSet<Seq> = entries.extract_if(.., is_left).map(|entry| entry.seq).collect();
+    told.also.retain(|seq| !left.contains(seq));
 }
 
 /// Leaves out what is by others than those with whom a session entered: they are followed since, and what they do comes
