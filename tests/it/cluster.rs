@@ -9,6 +9,7 @@ mod crowds;
 mod dying;
 mod engines;
 mod links;
+mod listening;
 mod one;
 mod roles;
 mod rolling;

@@ -50,7 +50,7 @@ statements! {
         home_deletions: Read, "SELECT author, seq, post, deleted_at FROM home_deletions WHERE reader = ? AND day IN ? AND seq > ?";
         of_author: Read, "SELECT author, seq, post FROM posts_by_author WHERE author = ? AND day IN ? AND seq > ?";
         deletions: Read, "SELECT author, seq, post, deleted_at FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ?";
-        new_follows: Read, "SELECT place, followee FROM following_by_place WHERE follower = ? AND place > ?";
+        follows: Read, "SELECT followee, state, place FROM following WHERE follower = ?";
     }
 }
 
@@ -141,10 +141,14 @@ impl Inner {
     /// Whom a reader follows since shortly before the cursor, or later, and from where on that is to be told.
     async fn new_follows(&self, reader: UserId, cursor: Seq) -> Result<HashMap<UserId, Seq>, StorageError> {
         let lately = stamp::earlier(cursor, NEW_FOLLOW);
-        let rows: Vec<(i64, Uuid)> =
-            self.cql.rows(&self.missed.new_follows, (reader.0, column(lately))).await?;
-        let begun = |place| stamp::earlier(from_column(place), FOLLOWING);
-        Ok(rows.into_iter().map(|(place, followee)| (UserId(followee), begun(place))).collect())
+        // From the claims: a node may have died before it made the list from them.
+        let rows: Vec<(Uuid, Option<i8>, Option<i64>)> =
+            self.cql.rows(&self.missed.follows, (reader.0,)).await?;
+        let is_followed = |state: Option<i8>| state == Some(1);
+        let claims = rows.into_iter().filter(|(_, state, _)| is_followed(*state));
+        let begun = claims.filter_map(|(followee, _, place)| Some((UserId(followee), from_column(place?))));
+        let new = begun.filter(|(_, place)| *place > lately);
+        Ok(new.map(|(followee, place)| (followee, stamp::earlier(place, FOLLOWING))).collect())
     }
 
     /// The entries of those places, as they are now.

@@ -1,14 +1,12 @@
 //! Nodes that are killed, and nodes that hang and come back late.
 
+use super::listening::Listening;
 use super::{SOME, crowd, nothing_was_lost};
 use crate::harness::cluster::TestCluster;
-use crate::harness::person::Person;
+use crate::harness::fault_proxy::Mode;
 use crate::harness::{soon, until};
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use serde_json::Value;
-use std::collections::HashSet;
-use tokio_tungstenite::tungstenite::Message;
+use std::time::Duration;
 
 /// Those who come back at once, one of whom finds the node when it has just joined.
 const IMPATIENT: usize = 12;
@@ -58,39 +56,39 @@ async fn who_comes_to_a_node_that_was_left_out_as_soon_as_it_is_back_is_shown_al
         join_all(authors.iter().map(|author| listener.follows(author))).await;
         // The node hears of the authors from now on.
         let cursor = listener.connects().await.cut();
-        listeners.push((listener, cursor));
+        listeners.push(Listening::from(&listener, cursor));
     }
     let before = cluster.view(0).await;
     cluster.stop(1);
     until("the others go on without it", async || (cluster.view(0).await > before).then_some(())).await;
     let posts = join_all(authors.iter().map(|author| author.posts("while it hung"))).await;
-    let posts: HashSet<String> = posts.into_iter().collect();
-    let all_shown = listeners.iter().map(|(listener, cursor)| is_shown(listener, cursor.clone(), &posts));
-    let all_shown = join_all(all_shown);
+    let all_shown = join_all(listeners.iter_mut().map(async |listening| {
+        for post in &posts {
+            listening.until(post).await;
+        }
+    }));
     cluster.cont(1);
     soon("all posts at all listeners", all_shown).await;
 }
 
-/// Comes to its node, again and again from where it was, until it was shown all of these.
-async fn is_shown(listener: &Person, mut cursor: String, posts: &HashSet<String>) {
-    let mut missing = posts.clone();
-    while !missing.is_empty() {
-        let url = listener.live_url(&format!("&cursor={cursor}"));
-        let Ok((mut stream, _)) = tokio_tungstenite::connect_async(url).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        while let Some(Ok(message)) = stream.next().await
-            && !missing.is_empty()
-        {
-            let Message::Text(text) = message else { continue };
-            let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
-            if let Some(id) = frame["data"]["id"].as_str() {
-                missing.remove(id);
-            }
-            if let Some(newer) = frame["cursor"].as_str() {
-                newer.clone_into(&mut cursor);
-            }
-        }
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follow_that_is_found_stored_by_a_node_that_died_reaches_the_followers_connections() {
+    let Some(mut cluster) = TestCluster::start(3).await else { return };
+    let (author, follower) = (cluster.person(2, "author").await, cluster.person(1, "follower").await);
+    let mut listening = Listening::at(&follower).await;
+    // The node does not hear that the follow is stored.
+    cluster.cql_of(0, Mode::Delay(Duration::from_millis(500))).await;
+    let following = tokio::spawn(follower.at(&cluster.doors()[0]).asks_to_follow(&author).attempt());
+    let path = format!("/users/{}", author.id);
+    until("the follow is stored", async || {
+        let profile = follower.get(&path).await.expect(200);
+        (profile["is_following"] == true).then_some(())
+    })
+    .await;
+    cluster.kill9(0);
+    let answer = following.await.expect("it was asked");
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(follower.asks_to_follow(&author).await.status, 409);
+    let post = author.posts("after the follow").await;
+    soon("the post", listening.until(&post)).await;
 }
