@@ -33,6 +33,8 @@ const SECRET: &str = "nobody else knows these 32 bytes";
 const SHARDS: u64 = 256;
 /// What all nodes sign tokens by.
 const KEY: &str = "they all sign their tokens by it";
+/// A node whose clock is off by so much does not start.
+const SKEW_SECONDS: i32 = 3;
 
 /// Nodes and what they stand on. Nodes are named by their number here.
 pub struct TestCluster {
@@ -163,13 +165,16 @@ impl TestCluster {
         }
     }
 
-    /// One that is gone, or leaves, starts again, if it can reach what it needs for that.
+    /// One that is gone, or leaves, starts again, if it can reach what it needs for that and its clock is not so wrong
+    /// that it must refuse.
     pub async fn comes_back(&mut self, node: usize) {
         let reaches_redis = self.redis.is_there() && self.nodes[node].to_redis.mode() == Mode::Pass;
+        let is_right = |clock: &Clock| clock.seconds().abs() < SKEW_SECONDS;
+        let may_start = reaches_redis && self.nodes[node].clock.as_ref().is_none_or(is_right);
         if self.nodes[node].condition == Condition::Leaves {
             self.nodes[node].has_left().await;
         }
-        if self.nodes[node].condition == Condition::Gone && reaches_redis {
+        if self.nodes[node].condition == Condition::Gone && may_start {
             self.restart(node);
         }
     }

@@ -30,6 +30,11 @@ impl Clock {
         fs::rename(new, &self.0).expect("a file");
     }
 
+    /// By how many seconds it is off.
+    pub fn seconds(&self) -> i32 {
+        fs::read_to_string(&self.0).expect("the file").parse().expect("a number")
+    }
+
     /// What the program is started with.
     pub fn variables(&self) -> [(&'static str, String); 4] {
         let library = library().expect("the library is there");
