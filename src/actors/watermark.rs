@@ -417,6 +417,12 @@ impl EntryObserver for Watermark {
     fn entering(&self, seq: Seq, author: UserId) {
         let mut state = self.lock();
         state.head = state.head.max(seq);
+        if let Some(moving) = state.moving.get_mut(&seq).filter(|moving| moving.is_elsewheres) {
+            // It came by its former home, and somebody here still holds it: whoever was shown it is not shown it again.
+            moving.is_elsewheres = false;
+            (moving.queued, moving.sent) = (false, false);
+            return;
+        }
         state.enter(seq, author, false);
     }
 

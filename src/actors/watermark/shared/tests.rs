@@ -106,6 +106,24 @@ fn an_entry_that_came_just_before_its_shard_did_is_brought_by_its_new_home() {
 }
 
 #[test]
+fn an_entry_that_a_follow_holds_when_its_shard_comes_here_is_not_shown_again() {
+    let (watermark, anna) = (at(100), UserId::make());
+    assert!(watermark.arrive(Seq(120), anna) && watermark.carry(Seq(120)).is_some());
+    watermark.hold(Seq(120));
+    watermark.release(Seq(120));
+    // The home died. Its next one brings what that had on its way.
+    watermark.entering(Seq(120), anna);
+    assert_eq!(watermark.moving_of(anna), [Seq(120)]);
+    watermark.to_spread(Seq(120), anna);
+    watermark.sent(Seq(120));
+    assert!(watermark.queue(Seq(120)));
+    assert_eq!(watermark.carry(Seq(120)), None, "it was carried");
+    watermark.release(Seq(120));
+    watermark.spread(Seq(120));
+    assert_eq!(watermark.take_arrived(), [Seq(120)]);
+}
+
+#[test]
 fn what_a_node_lost_is_not_marked_done_by_it() {
     let (watermark, anna, ben) = (at(100), UserId::make(), UserId::make());
     for (seq, author) in [(110, anna), (111, anna), (112, ben)] {
