@@ -83,7 +83,7 @@ impl Homes {
     pub fn place(&self, author: UserId) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Here };
         let shard = Shard::of(author);
-        match cluster.home(roost_cluster::Shard::new(shard.0)) {
+        match cluster.home(shard.into()) {
             Some(node) if node != *cluster.me() => Place::There(node.name),
             Some(_) if self.lock().shards[usize::from(shard.0)] && cluster.may_act() => Place::Here,
             _ => Place::Nowhere,
@@ -282,6 +282,13 @@ impl Order {
             }
             Self::Delete(id) => Asking::Delete(Delete { author, post: id_bytes(id.0) }),
         }
+    }
+}
+
+/// The cluster's name of a shard: both count from 0.
+impl From<Shard> for roost_cluster::Shard {
+    fn from(shard: Shard) -> Self {
+        Self::new(shard.0)
     }
 }
 

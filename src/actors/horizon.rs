@@ -261,9 +261,8 @@ impl Horizon {
         let (shards, mark, view) = {
             let state = self.lock();
             let Some(view) = state.view.clone() else { return Ok(()) };
-            let is_its = |shard: &Shard| {
-                view.home(roost_cluster::Shard::new(shard.0)).is_some_and(|member| member.node == *home)
-            };
+            let is_its =
+                |shard: &Shard| view.home((*shard).into()).is_some_and(|member| member.node == *home);
             let shards: Vec<Shard> = Shard::all().filter(is_its).collect();
             let mark = state.marks.get(home).map(|heard| heard.mark);
             (shards, mark, view)

@@ -165,7 +165,7 @@ impl Membership {
             kind: subject.kind().to_owned(),
             id: subject.to_string(),
             shard: shard.0,
-            home: self.cluster.home(shard_there(shard)).map(|node| node.name.to_string()),
+            home: self.cluster.home(shard.into()).map(|node| node.name.to_string()),
             sockets,
         }
     }
@@ -212,7 +212,7 @@ impl Membership {
             _ => None,
         };
         let is_home = |shard: &Shard| {
-            let home = view.and_then(|view| view.home(shard_there(*shard)));
+            let home = view.and_then(|view| view.home((*shard).into()));
             home.is_some_and(|member| member.node == known.node)
         };
         NodeReport {
@@ -283,11 +283,6 @@ const fn state(known: Option<State>) -> NodeState {
         Some(State::Draining) => NodeState::Draining,
         None => NodeState::Out,
     }
-}
-
-/// The cluster's name of a shard: both count from 0.
-fn shard_there(shard: Shard) -> roost_cluster::Shard {
-    roost_cluster::Shard::new(shard.0)
 }
 
 #[cfg(test)]

@@ -84,8 +84,7 @@ impl Neighbours {
         };
         self.watermark.heard(gone);
         let me = self.cluster.me();
-        let is_ours =
-            |shard: Shard| view.home(roost_cluster::Shard::new(shard.0)).is_some_and(|home| home.node == *me);
+        let is_ours = |shard: Shard| view.home(shard.into()).is_some_and(|home| home.node == *me);
         self.interests.keep(|node| view.has(node), is_ours);
     }
 
@@ -144,7 +143,7 @@ impl Neighbours {
     fn ours(&self) -> impl Iterator<Item = Shard> {
         let (view, me) = (self.cluster.view(), self.cluster.me().clone());
         Shard::all().filter(move |shard| {
-            let home = view.as_ref().and_then(|view| view.home(roost_cluster::Shard::new(shard.0)));
+            let home = view.as_ref().and_then(|view| view.home((*shard).into()));
             home.is_some_and(|home| home.node == me)
         })
     }

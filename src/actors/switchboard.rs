@@ -18,6 +18,7 @@ use super::wire::{
     Answer, Answered, Asked, Asking, Forward, Interest, Interested, Nothing, Telling, Told, Users,
 };
 use crate::model::close::Close;
+use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::{EntryObserver, Jobs};
@@ -115,9 +116,7 @@ impl Switchboard {
     fn look(&self, view: &View) -> HashSet<Shard> {
         let me = self.cluster.me();
         let ours: HashSet<Shard> = Shard::all()
-            .filter(|shard| {
-                view.home(roost_cluster::Shard::new(shard.0)).is_some_and(|home| home.node == *me)
-            })
+            .filter(|shard| view.home((*shard).into()).is_some_and(|home| home.node == *me))
             .collect();
         let was_there = self.horizon.was_home(me);
         self.horizon.look(view);
@@ -173,9 +172,7 @@ impl Switchboard {
                 self.wanted.renew(&call.from, &mark.wanted);
                 self.horizon.note(&call.from, &mark);
                 let from = call.from.name.clone();
-                self.watermark.spread_elsewhere(crate::model::cursor::Seq(mark.spread), |author| {
-                    self.is_home_of(&from, author)
-                });
+                self.watermark.spread_elsewhere(Seq(mark.spread), |author| self.is_home_of(&from, author));
                 answer(call, Some(Answer::Done(Nothing {})));
             }
             Some(Asking::Interest(interest)) => {
@@ -219,7 +216,7 @@ impl Switchboard {
     }
 
     fn note_interest(&self, node: &Node, Interest { authors, complete }: &Interest) -> Answer {
-        let is_ours = |shard: Shard| self.cluster.is_home(roost_cluster::Shard::new(shard.0));
+        let is_ours = |shard: Shard| self.cluster.is_home(shard.into());
         let authors: HashSet<UserId> = authors.iter().flat_map(Users::users).collect();
         let asked = authors.iter().map(|author| Shard::of(*author));
         let asked: HashSet<Shard> = asked.chain(complete.iter().map(|shard| Shard(*shard))).collect();
@@ -242,7 +239,7 @@ impl Switchboard {
     }
 
     fn is_home_of(&self, node: &NodeName, author: UserId) -> bool {
-        let home = self.cluster.home(roost_cluster::Shard::new(Shard::of(author).0));
+        let home = self.cluster.home(Shard::of(author).into());
         home.is_some_and(|home| home.name == *node)
     }
 
@@ -286,9 +283,8 @@ impl Switchboard {
         let Some(view) = self.cluster.view().filter(is_now) else { return };
         let me = self.cluster.me();
         let is_up = view.member_of(me).is_some_and(|member| member.state == State::Up);
-        let ours: Vec<Shard> = Shard::all()
-            .filter(|shard| is_up && self.cluster.is_home(roost_cluster::Shard::new(shard.0)))
-            .collect();
+        let ours: Vec<Shard> =
+            Shard::all().filter(|shard| is_up && self.cluster.is_home((*shard).into())).collect();
         let gained = self.homes.not_begun(&ours);
         held.extend(&gained);
         let undelivered = loop {

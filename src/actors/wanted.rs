@@ -137,7 +137,7 @@ impl Wanted {
                 bounds.insert(*author, head);
                 continue;
             }
-            let home = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0))?;
+            let home = self.cluster.home(Shard::of(*author).into())?;
             let want = state.authors.get(author).filter(|_| !state.unknown.contains(author));
             let mark = *heard.entry(home.clone()).or_insert_with(|| self.horizon.heard(&home));
             match (want, mark) {
@@ -160,13 +160,11 @@ impl Wanted {
         let mut state = self.lock();
         let State { authors, unknown, shards } = &mut *state;
         let moved = |shard: Shard| {
-            let home = view.home(roost_cluster::Shard::new(shard.0)).map(|member| &member.node);
+            let home = view.home(shard.into()).map(|member| &member.node);
             home.is_none() || shards.get(&shard) != home
         };
         unknown.extend(authors.keys().filter(|author| moved(Shard::of(**author))));
-        shards.retain(|shard, home| {
-            view.home(roost_cluster::Shard::new(shard.0)).is_some_and(|member| member.node == *home)
-        });
+        shards.retain(|shard, home| view.home((*shard).into()).is_some_and(|member| member.node == *home));
         drop(state);
         self.poke.notify_one();
     }
@@ -212,17 +210,11 @@ impl Wanted {
         }
     }
 
-    /// How many authors are wanted.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.lock().authors.len()
-    }
-
     /// Leaves in `left` those that are not covered.
     fn uncovered(&self, left: &mut Vec<UserId>, asked_at: Instant) {
         let state = self.lock();
         left.retain(|author| {
-            let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(*author).0)) else {
+            let Some(home) = self.cluster.home(Shard::of(*author).into()) else {
                 return true;
             };
             let is_known = home == *self.cluster.me() || !state.unknown.contains(author);
@@ -235,7 +227,7 @@ impl Wanted {
     fn sayings(&self) -> HashMap<Node, Saying> {
         let Some(view) = self.cluster.view() else { return HashMap::new() };
         let me = self.cluster.me();
-        let home = |shard: Shard| view.home(roost_cluster::Shard::new(shard.0)).map(|member| &member.node);
+        let home = |shard: Shard| view.home(shard.into()).map(|member| &member.node);
         let mut state = self.lock();
         let State { unknown, shards, .. } = &mut *state;
         unknown.retain(|author| home(Shard::of(*author)).is_none_or(|home| home != me));
@@ -304,7 +296,7 @@ impl Wanted {
         };
         let mut homes: HashMap<Node, Vec<UserId>> = HashMap::new();
         for author in gone {
-            if let Some(home) = self.cluster.home(roost_cluster::Shard::new(Shard::of(author).0))
+            if let Some(home) = self.cluster.home(Shard::of(author).into())
                 && home != *self.cluster.me()
             {
                 homes.entry(home).or_default().push(author);

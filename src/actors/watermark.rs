@@ -35,8 +35,6 @@ pub struct Watermark {
     state: Mutex<State>,
     /// Whether entries are to be fanned out into timelines.
     spreads: bool,
-    /// Whether other nodes are homes, too.
-    is_shared: bool,
     /// Something is to be fanned out.
     spread: Notify,
 }
@@ -127,7 +125,7 @@ impl Watermark {
     #[must_use]
     pub fn shared() -> Self {
         let state = State { ceiling: Some(Ceiling::default()), ..State::default() };
-        Self { state: Mutex::new(state), spreads: true, is_shared: true, spread: Notify::new() }
+        Self { state: Mutex::new(state), spreads: true, spread: Notify::new() }
     }
 
     /// A watermark of a store whose newest entry is `head`, nothing being on its way.

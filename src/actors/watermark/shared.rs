@@ -18,12 +18,6 @@ pub struct Progress {
 }
 
 impl Watermark {
-    /// Whether other nodes are homes, too.
-    #[must_use]
-    pub const fn is_shared(&self) -> bool {
-        self.is_shared
-    }
-
     /// An entry of another home has come; it is to be carried unless it was passed on here before, or is about to be.
     pub fn arrive(&self, seq: Seq, author: UserId) -> bool {
         let mut state = self.lock();
