@@ -271,7 +271,15 @@ impl Horizon {
         let mark = mark.unwrap_or_else(|| self.watermark.mark());
         let upto = self.clock.earlier(self.clock.at(Timestamp::now()), OVERLAP);
         let after = self.clock.earlier(mark, OVERLAP);
-        for entry in self.jobs.told_since(shards, after).await? {
+        let entries = self.jobs.told_since(shards, after).await?;
+        {
+            let state = self.lock();
+            if state.view.as_ref() != Some(&view) || !state.unlinked.contains_key(home) {
+                // It is heard again, or was left behind: what it tells, and what sessions have read since, is newer.
+                return Ok(());
+            }
+        }
+        for entry in entries {
             self.receive(entry).await;
         }
         let mut state = self.lock();

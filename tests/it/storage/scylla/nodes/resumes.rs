@@ -31,11 +31,9 @@ async fn followed(field: &Field, node: &Store) -> (UserId, Seq, Seq) {
     let (reader, old, new) = (user(node, "reader").await, user(node, "old").await, user(node, "new").await);
     let (before, _) = post(node, new, "before the follow").await;
     node.follow(a_follow(reader, old), 100).await.unwrap();
-    // By its place in the list one knows when it began.
-    let places: Vec<(i64,)> =
-        field.all("SELECT place FROM following_by_place WHERE follower = ?", (reader.0,)).await;
-    let forget = "DELETE FROM following_by_place WHERE follower = ? AND place = ?";
-    field.execute(forget, (reader.0, places[0].0)).await;
+    // By its place one knows when it began.
+    let long_ago = "UPDATE following SET place = 1 WHERE follower = ? AND followee = ? IF state = 1";
+    field.execute(long_ago, (reader.0, old.0)).await;
     node.follow(a_follow(reader, new), 100).await.unwrap();
     let (of_old, _) = post(node, old, "text").await;
     let (of_new, _) = post(node, new, "text").await;
