@@ -47,17 +47,19 @@ pub struct FollowNews {
     roster: Arc<Roster>,
     cluster: Option<(Arc<Cluster>, Arc<Wanted>)>,
     numbers: AtomicU64,
-    /// Those that other nodes are storing, or stored lately.
-    held: Mutex<HashMap<(Node, u64), Held>>,
+    /// Those that other nodes are storing, or stored lately, by follower: each session that begins looks for its own.
+    held: Mutex<HashMap<UserId, HashMap<HeldKey, Held>>>,
     /// One of them was settled.
     settled: watch::Sender<()>,
     /// Young follows that every connection of their followers knows of, by follower and followee.
     known: Cache<(UserId, UserId), ()>,
 }
 
+/// Which node stores it, and its number there.
+type HeldKey = (Node, u64);
+
 struct Held {
     since: Instant,
-    follower: UserId,
     /// What relays keep, and whether the followee is covered, where the follower is connected here.
     expected: Option<(ExpectedFollow, bool)>,
     is_settled: bool,
@@ -156,26 +158,30 @@ impl FollowNews {
     pub(super) async fn expect_for(self: &Arc<Self>, node: &Node, text: &FollowText) -> Option<Answer> {
         let (follower, followee) = (user_of(&text.follower).ok()?, user_of(&text.followee).ok()?);
         let key = (node.clone(), text.number);
-        let one = Held { since: Instant::now(), follower, expected: None, is_settled: false };
-        self.lock().insert(key.clone(), one);
-        tokio::spawn(self.clone().give_up(key.clone()));
+        let one = Held { since: Instant::now(), expected: None, is_settled: false };
+        self.lock().entry(follower).or_default().insert(key.clone(), one);
+        tokio::spawn(self.clone().give_up(follower, key.clone()));
         let expected = self.expect_here(follower, followee).await.ok()?;
         // Where it was settled meanwhile, connections begin anew.
-        if let Some(held) = self.lock().get_mut(&key).filter(|held| !held.is_settled) {
+        let mut all = self.lock();
+        let held = all.get_mut(&follower).and_then(|held| held.get_mut(&key));
+        if let Some(held) = held.filter(|held| !held.is_settled) {
             held.expected = expected;
         }
+        drop(all);
         Some(Answer::Done(Nothing {}))
     }
 
     /// Another node has stored a follow, or has not.
     pub(super) async fn settle_for(&self, node: &Node, text: &FollowText) -> Option<Answer> {
         let follower = user_of(&text.follower).ok()?;
-        let expected = match self.lock().get_mut(&(node.clone(), text.number)) {
-            Some(held) => {
+        let expected = {
+            let mut all = self.lock();
+            let held = all.get_mut(&follower).and_then(|held| held.get_mut(&(node.clone(), text.number)));
+            held.and_then(|held| {
                 held.is_settled = true;
                 held.expected.take()
-            }
-            None => None,
+            })
         };
         match (expected, text.since) {
             (Some((expected, true)), Some(since)) => {
@@ -191,10 +197,18 @@ impl FollowNews {
     }
 
     /// What another node has not settled by then: it may have stored it and died.
-    async fn give_up(self: Arc<Self>, key: (Node, u64)) {
+    async fn give_up(self: Arc<Self>, follower: UserId, key: HeldKey) {
         tokio::time::sleep(HELD).await;
-        let held = self.lock().remove(&key);
-        if let Some(Held { follower, is_settled: false, .. }) = held {
+        let one = {
+            let mut all = self.lock();
+            let Some(held) = all.get_mut(&follower) else { return };
+            let one = held.remove(&key);
+            if held.is_empty() {
+                all.remove(&follower);
+            }
+            one
+        };
+        if one.is_some_and(|one| !one.is_settled) {
             self.roster.close_user(follower, Close::Internal);
         }
     }
@@ -267,10 +281,10 @@ impl FollowNews {
     }
 
     fn any(&self, follower: UserId, is_so: impl Fn(&Held) -> bool) -> bool {
-        self.lock().values().any(|held| held.follower == follower && is_so(held))
+        self.lock().get(&follower).is_some_and(|held| held.values().any(is_so))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Node, u64), Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, HashMap<HeldKey, Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,6 +43,7 @@ pub mod outbox;
 pub mod relay;
 pub mod relays;
 pub mod remote;
+mod replay;
 pub mod roster;
 pub mod session;
 pub mod switchboard;

@@ -14,6 +14,7 @@ use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
 use super::relay;
 use super::relays::Relays;
+use super::replay;
 use super::roster::Roster;
 use super::turns::Turns;
 use super::wanted::{Arrivals, Wanted};
@@ -28,7 +29,6 @@ use crate::model::user::Caller;
 use crate::storage::volatile::{Presence, Present, Revocations};
 use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -219,9 +219,9 @@ impl SessionState {
             entries => (entries, None),
         };
         if let Some(arrivals) = arrivals {
-            leave_to_come(&mut missed, &arrivals);
+            replay::leave_to_come(&mut missed, &arrivals);
         }
-        leave_out_new(&mut missed, &followees);
+        replay::leave_out_new(&mut missed, &followees);
         // Of an author who was followed lately, what is older than the cursor may never have come here.
         let after = match (&self.world.wanted, loss) {
             (Some(_), _) => Seq::default(),
@@ -401,35 +401,6 @@ impl SessionState {
 
     fn refuse(&self, code: &'static str, detail: &str) {
         self.outbox.say(ServerFrame::Error { code, detail }.encode(None));
-    }
-}
-
-/// Leaves out what comes live, in its turn; but nothing that an author did before something that does not.
-fn leave_to_come(missed: &mut Missed, arrivals: &Arrivals) {
-    let Missed::Entries { entries, told } = missed else { return };
-    let comes: HashSet<Seq> =
-        entries.iter().filter(|entry| arrivals.will_bring(entry)).map(|entry| entry.seq).collect();
-    let mut newest_shown: HashMap<UserId, Seq> = HashMap::new();
-    for entry in entries.iter().filter(|entry| !comes.contains(&entry.seq)) {
-        newest_shown.insert(entry.author(), entry.seq);
-    }
-    let is_left = |entry: &mut Entry| {
-        comes.contains(&entry.seq) && newest_shown.get(&entry.author()).is_none_or(|shown| entry.seq > *shown)
-    };
-    let left: HashSet<Seq> = entries.extract_if(.., is_left).map(|entry| entry.seq).collect();
-    told.also.retain(|seq| !left.contains(seq));
-}
-
-/// Leaves out what is by others than those with whom a session entered: they are followed since, and what they do comes
-/// with that follow, in order. What was read as one moment of the store has it whole.
-fn leave_out_new(missed: &mut Missed, followees: &[(UserId, Seq)]) {
-    let Missed::Entries { entries, told } = missed else { return };
-    let followed: HashSet<UserId> = followees.iter().map(|(author, _)| *author).collect();
-    let through = told.through;
-    let is_new = |entry: &mut Entry| entry.seq > through && !followed.contains(&entry.author());
-    let new: HashSet<Seq> = entries.extract_if(.., is_new).map(|entry| entry.seq).collect();
-    if !new.is_empty() {
-        told.also.retain(|seq| !new.contains(seq));
     }
 }
 
