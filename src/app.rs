@@ -9,6 +9,7 @@ mod volatile;
 use crate::actors::instant::Instants;
 use crate::actors::membership::Membership;
 use crate::actors::node::{NodeArguments, NodeError, NodeHandle};
+use crate::actors::room_watch::WatchBounds;
 use crate::actors::roster::Roster;
 use crate::actors::session::SessionWorld;
 use crate::actors::watermark::Watermark;
@@ -32,11 +33,12 @@ use crate::model::id::LoginId;
 use crate::model::secret::Secret;
 use crate::service::account::{Account, AccountParts, LiveLogins};
 use crate::service::cluster::Operations;
+use crate::service::converse::Converse;
 use crate::service::follow::{self, Follows};
 use crate::service::like::Likes;
 use crate::service::publish::Publish;
 use crate::service::timeline::Timeline;
-use crate::service::{ServiceError, Services};
+use crate::service::{self, ServiceError, Services};
 use crate::storage::circuit::CircuitState;
 use crate::storage::redis::OpenError as RedisError;
 use crate::storage::{scylla, sqlite};
@@ -160,6 +162,10 @@ impl App {
                 posts: store.clone(),
                 jobs: store.clone(),
                 timelines: store.clone(),
+                chats: store.clone(),
+                rooms: store.clone(),
+                rules: config.rules(),
+                game_events: volatile.game_events.clone(),
                 upkeep: store.clone(),
                 fan_out: engine.fan_out(),
                 clock: engine.clock(),
@@ -189,6 +195,7 @@ impl App {
             posts: store.clone(),
             relays: node.relays.clone(),
             roster: node.roster.clone(),
+            inboxes: node.inboxes.clone(),
             turns: node.turns.clone(),
             watermark: node.watermark.clone(),
             homes: node.homes.clone(),
@@ -221,6 +228,7 @@ impl App {
                     frames_per_second: config.limit_frames_per_second.get(),
                     outbox_bytes: config.outbox_bytes,
                 },
+                streams: config.limit_streams.or_max() as usize,
             },
             metrics: metrics.clone(),
         });
@@ -401,6 +409,22 @@ fn services(
         }),
         likes: Likes::new(store.clone(), cache.clone()),
         timeline: Timeline::new(store.clone(), cache),
+        converse: Converse::new(
+            store.clone(),
+            store.clone(),
+            node.conversations.clone(),
+            config.support_users.clone(),
+        ),
+        rooms: service::room::Rooms::new(
+            store.clone(),
+            node.rooms.clone(),
+            limits.clone(),
+            config.rules(),
+            WatchBounds {
+                room: config.limit_room_streams.or_max() as usize,
+                address: config.limit_address_streams.or_max() as usize,
+            },
+        ),
         limits,
     }
 }

@@ -16,7 +16,10 @@ pub use value::{
     HostPort, HttpUrl, KeyspaceName, Limit, LogFilter, NodeName, Origin, OutsideIssuer, Role, Route,
 };
 
+use crate::model::room::rules::{MAX_THRESHOLD, Step};
+use crate::model::room::{EventType, EventTypes, Rules};
 use crate::model::secret::Secret;
+use crate::model::user::Username;
 use crate::storage::scylla::{Access, Replication};
 use ipnet::IpNet;
 use setting::settings;
@@ -86,6 +89,20 @@ settings! {
     /// Time over which clients are sent away when it stops.
     drain as "drain_seconds": Duration = Duration::from_secs(30);
 
+    /// Names of the users who answer in everybody's support conversation (support-demo).
+    support_users: Vec<Username> = Vec::new(), such as "[\"help\", \"ben\"]";
+
+    /// What can be pressed in a room whose maker does not say, and how many presses make an effect where few are there.
+    room_event_types: Vec<EventType> = Rules::default().event_types.all().to_vec();
+    /// From how many active viewers on that is multiplied by what; rounded up.
+    room_steps: Vec<Step> = Rules::default().steps;
+    /// No effect of a room takes fewer presses.
+    room_min_presses: usize = Rules::default().min as usize;
+    /// No effect of a room takes more.
+    room_max_presses: usize = Rules::default().max as usize;
+    /// Time for which a press makes its viewer active.
+    room_active_window as "room_active_window_seconds": Duration = Rules::default().active_window;
+
     /// Redis, where limits, presence, pages of timelines and news are shared: redis://, redis-cluster:// or
     /// redis-sentinel://, with rediss… over TLS. Without it they are this node's own.
     redis_url: Option<RedisUrl> = None, such as "\"redis://roost:password@127.0.0.1:6379\"";
@@ -145,6 +162,14 @@ settings! {
     limit_followees: Limit = Limit::of(10_000);
     /// WebSockets that one user may hold; one more closes the oldest.
     limit_connections: Limit = Limit::of(100);
+    /// Chat streams that one user may hold; one more ends the oldest.
+    limit_streams: Limit = Limit::of(100);
+    /// Presses a second that a viewer of a room may make.
+    limit_presses_per_second: Limit = Limit::of(10);
+    /// Streams of how a room stands that one node has open of it.
+    limit_room_streams: Limit = Limit::of(10_000);
+    /// Such streams that one node has open for one address.
+    limit_address_streams: Limit = Limit::of(100);
     /// Bytes that may wait for one slow reader before its WebSocket is closed.
     outbox_bytes: usize = 262_144;
 }
@@ -162,6 +187,33 @@ impl Config {
             ca: self.scylla_ca.clone(),
             translate: HashMap::new(),
         })
+    }
+
+    /// By which rooms count, where that makes sense.
+    fn room_rules(&self) -> Result<Rules, Wrong> {
+        let event_types = EventTypes::parse(self.room_event_types.clone());
+        let event_types =
+            event_types.map_err(|error| ("room_event_types", format!("cannot be used: {error}")))?;
+        let (steps, most) = (self.room_steps.clone(), MAX_THRESHOLD as usize);
+        if !steps.is_sorted_by(|one, next| one.viewers < next.viewers) {
+            return Err(("room_steps", "must be in the order of viewers, none twice".to_owned()));
+        }
+        at_least("room_min_presses", self.room_min_presses >= 1, "1")?;
+        at_least("room_max_presses", self.room_max_presses >= self.room_min_presses, "room_min_presses")?;
+        let (min, max) = (self.room_min_presses, self.room_max_presses);
+        let bounds = u32::try_from(min).ok().zip(u32::try_from(max).ok()).filter(|_| max <= most);
+        let (min, max) = bounds.ok_or_else(|| ("room_max_presses", format!("must be at most {most}")))?;
+        let active_window = self.room_active_window;
+        let is_sane = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&active_window);
+        at_least("room_active_window_seconds", is_sane, "1, and at most 86400")?;
+        Ok(Rules { event_types, steps, min, max, active_window })
+    }
+
+    /// By which rooms count.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        // Settings that make no sense were refused when they were read.
+        self.room_rules().unwrap_or_default()
     }
 
     /// What no setting can tell alone: pairs, and values too small to work.
@@ -183,6 +235,7 @@ impl Config {
         needs("scylla_user", self.scylla_user.is_some(), "scylla_password", self.scylla_password.is_some())?;
         needs("scylla_password", self.scylla_password.is_some(), "scylla_user", self.scylla_user.is_some())?;
         self.check_cluster()?;
+        self.room_rules()?;
         if self.jwt_secret.is_some() && self.jwt_key_file.is_some() {
             return Err(("jwt_secret", "cannot be set together with jwt_key_file".to_owned()));
         }

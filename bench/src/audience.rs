@@ -21,6 +21,7 @@ use crate::board::Board;
 use crate::error::{Error, Result, io_error};
 use crate::listener::{Ended, Heard, Hearing, Listener, Standing, lock};
 use crate::progress::Progress;
+use crate::receipts::Receipt;
 use crate::tally::Tally;
 use crate::upgrade::Door;
 
@@ -117,8 +118,15 @@ impl Audience {
     /// Starts a new tally; who has which post is kept.
     pub fn forget(&self) {
         for ear in &self.ears {
-            lock(&ear.heard).tally = Tally::default();
+            let mut heard = lock(&ear.heard);
+            heard.tally = Tally::default();
+            heard.receipts = Vec::new();
         }
+    }
+
+    /// The receipts of chat messages since the last [`Audience::forget`], or since they were taken last.
+    pub fn take_receipts(&self) -> Vec<Receipt> {
+        self.ears.iter().flat_map(|ear| std::mem::take(&mut lock(&ear.heard).receipts)).collect()
     }
 
     /// While deaf, all that arrives is thrown away unread, as if lost on its way.

@@ -3,10 +3,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use hyper::Method;
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::client::Caller;
@@ -106,8 +108,24 @@ impl Cluster {
     }
 
     /// A node's data folder, where its operator finds it.
-    pub fn data(&self, index: usize) -> PathBuf {
+    fn data(&self, index: usize) -> PathBuf {
         self.data.path().join(format!("node-{index}"))
+    }
+
+    /// What is called the home of an author, a user or a room, as the program says.
+    pub fn home_of(&self, program: &Path, kind: &str, id: &str) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Where {
+            home: Option<String>,
+        }
+
+        let mut command = Command::new(program);
+        command.args(["where", kind, id, "--json"]).env("ROOST_DATA_DIR", self.data(0));
+        let said = command.output().map_err(io_error("roost where"))?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let place: Where = serde_json::from_slice(&said.stdout)
+            .map_err(|error| Error::Refused(format!("roost where: {error}: {text}")))?;
+        Ok(place.home.unwrap_or_default())
     }
 
     /// What all have used together since each was started last.

@@ -2,7 +2,8 @@
 //!
 //! Bare tokio sockets with a task each, fed by one channel, in a process of its own: no HTTP, no
 //! upgrade, no store, no actors. It writes exactly the bytes that Roost writes, WebSocket header
-//! included. What Roost's CPU is divided by is this process's.
+//! included; of chat streams the same answer's head, and the same blocks, to one conversation's sockets after the
+//! other's. What Roost's CPU is divided by is this process's.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,13 +12,15 @@ use std::process::{ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
 use crate::board::{Mark, content, now, replace_mark};
 use crate::error::{Error, Result, io_error};
+use crate::events::replace_message;
 use crate::frame;
 use crate::process::{Process, Usage};
 
@@ -34,11 +37,22 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Starts our own executable as the floor.
+    /// Starts our own executable as the floor of sockets.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &["floor-server".to_owned()])
+    }
+
+    /// Starts it as the floor of chat streams, which answers with this head; they are dealt to so many conversations.
+    pub fn start_streams(folder: &Path, head: &str, conversations: usize) -> Result<Self> {
+        let conversations = conversations.to_string();
+        let arguments = ["floor-server", "--head", head, "--groups", &conversations];
+        Self::start_with(folder, &arguments.map(str::to_owned))
+    }
+
+    fn start_with(folder: &Path, arguments: &[String]) -> Result<Self> {
         let program = std::env::current_exe().map_err(io_error("our own executable"))?;
         let log = folder.join("floor.log");
-        let mut process = Process::start(&program, ["floor-server"], &[], &log, true)?;
+        let mut process = Process::start(&program, arguments, &[], &log, true)?;
         let Some((orders, answers)) = process.pipes() else {
             return Err(process.failed("has no pipes"));
         };
@@ -80,6 +94,17 @@ impl Floor {
     }
 }
 
+/// What kind of floor it is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// The head with which it answers each request; without one there are no requests, and what it sends are frames.
+    #[arg(long)]
+    head: Option<String>,
+    /// Groups to which sockets are dealt; a post goes to one of them, in turn.
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
+}
+
 /// What the floor is to publish.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Order {
@@ -91,7 +116,7 @@ pub struct Order {
     pub posts: u32,
     /// The first post's number.
     pub first: u32,
-    /// A post's frame, of which only the mark is replaced.
+    /// A post's frame, of which only the mark is replaced; or an event's block, of which only the message is.
     pub text: String,
 }
 
@@ -104,34 +129,46 @@ pub fn frame_by_contract() -> String {
 }
 
 /// The process itself: prints its address, then obeys one order a line until its input ends.
-pub async fn serve() -> Result<()> {
+pub async fn serve(arguments: &Arguments) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io_error("listening"))?;
     println!("{}", listener.local_addr().map_err(io_error("listening"))?);
-    let (frames, _) = broadcast::channel::<Bytes>(BACKLOG);
+    let groups: Vec<_> = (0..arguments.groups.max(1)).map(|_| broadcast::channel(BACKLOG).0).collect();
     let (seated, mut seats) = watch::channel(0_usize);
-    tokio::spawn(accept(listener, frames.clone(), seated));
+    let head = arguments.head.clone().map(Bytes::from);
+    tokio::spawn(accept(listener, groups.clone(), head, seated));
     let mut orders = read_orders();
     while let Some(order) = orders.recv().await {
         seats
             .wait_for(|seats| *seats >= order.sockets)
             .await
             .map_err(|_| Error::Refused("the floor stopped accepting".to_owned()))?;
-        publish(&order, &frames).await;
+        publish(&order, &groups, arguments.head.is_some()).await;
         println!("published");
     }
     Ok(())
 }
 
-async fn accept(listener: TcpListener, frames: broadcast::Sender<Bytes>, seated: watch::Sender<usize>) {
+async fn accept(
+    listener: TcpListener,
+    groups: Vec<broadcast::Sender<Bytes>>,
+    head: Option<Bytes>,
+    seated: watch::Sender<usize>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         if stream.set_nodelay(true).is_ok() {
-            tokio::spawn(write(stream, frames.subscribe()));
+            let group = &groups[*seated.borrow() % groups.len()];
+            tokio::spawn(write(stream, head.clone(), group.subscribe()));
             seated.send_modify(|seats| *seats += 1);
         }
     }
 }
 
-async fn write(mut stream: TcpStream, mut frames: broadcast::Receiver<Bytes>) {
+async fn write(mut stream: TcpStream, head: Option<Bytes>, mut frames: broadcast::Receiver<Bytes>) {
+    if let Some(head) = head
+        && answer(&mut stream, &head).await.is_err()
+    {
+        return;
+    }
     // Behind by more than the backlog, or gone: either way the listener hears nothing more from here,
     // and the scenario counts what is lost.
     while let Ok(frame) = frames.recv().await {
@@ -141,15 +178,32 @@ async fn write(mut stream: TcpStream, mut frames: broadcast::Receiver<Bytes>) {
     }
 }
 
-async fn publish(order: &Order, frames: &broadcast::Sender<Bytes>) {
+/// Reads a request, whatever it asks for, and answers with the head.
+async fn answer(stream: &mut TcpStream, head: &[u8]) -> std::io::Result<()> {
+    let mut request = Vec::with_capacity(1024);
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    stream.write_all(head).await
+}
+
+async fn publish(order: &Order, groups: &[broadcast::Sender<Bytes>], of_streams: bool) {
     let start = Instant::now();
     let mut text = order.text.clone().into_bytes();
-    for turn in 0..order.posts {
+    for (turn, group) in (0..order.posts).zip(groups.iter().cycle()) {
         sleep_until(start + Duration::from_secs_f64(f64::from(turn) / order.rate)).await;
-        let mark = Mark { sent_at: now(), number: order.first + turn };
-        replace_mark(&mut text, mark);
+        let number = order.first + turn;
+        let bytes = if of_streams {
+            replace_message(&mut text, Uuid::from_u128(number.into()));
+            text.clone()
+        } else {
+            replace_mark(&mut text, Mark { sent_at: now(), number });
+            frame::text(&text)
+        };
         // Nobody subscribed is nobody connected.
-        let _sent = frames.send(Bytes::from(frame::text(&text)));
+        let _sent = group.send(Bytes::from(bytes));
     }
 }
 

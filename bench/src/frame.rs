@@ -1,8 +1,9 @@
 //! Reads WebSocket frames as a server sends them (RFC 6455, section 5.2): unmasked, whole.
 //!
 //! It refuses what the contract never sends (a masked or fragmented frame, a reserved opcode)
-//! instead of skipping it, so that a server that breaks framing is noticed. It keeps bytes only of a
-//! frame that is not whole yet: ten thousand idle readers must cost the client next to nothing.
+//! instead of skipping it, so that a server that breaks framing is noticed.
+
+use crate::remainder::{Malformed, Remainder};
 
 /// A whole frame, borrowed from the bytes it came in.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,28 +18,16 @@ pub enum Frame<'a> {
     Close(Option<u16>),
 }
 
-/// The bytes do not follow the protocol.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
-
 /// The state between two reads of one connection.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    rest: Vec<u8>,
+    rest: Remainder,
 }
 
 impl FrameReader {
     /// Takes what was read and hands each frame that is whole now to `each`.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Frame<'_>)) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            let used = parse_all(bytes, &mut each)?;
-            self.rest.extend_from_slice(&bytes[used..]);
-            return Ok(());
-        }
-        self.rest.extend_from_slice(bytes);
-        let used = parse_all(&self.rest, &mut each)?;
-        self.rest.drain(..used);
-        Ok(())
+        self.rest.feed(bytes, |bytes| parse_all(bytes, &mut each))
     }
 }
 

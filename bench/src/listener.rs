@@ -1,4 +1,4 @@
-//! One listener: a socket that is read, and what it has heard.
+//! One listener: a socket or a chat stream that is read, and what it has heard.
 //!
 //! It answers pings, remembers which posts it has and, where asked, the last cursor. It sends nothing
 //! else. It finds what it needs in a frame by searching: parsing JSON would cost the client more than
@@ -19,7 +19,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::board::{Board, find_mark, now};
 use crate::error::Result;
+use crate::events::{Event, EventReader, find_message};
 use crate::frame::{Frame, FrameReader, pong};
+use crate::receipts::Receipt;
+use crate::remainder::Malformed;
 use crate::tally::Tally;
 use crate::upgrade::{Door, enter};
 
@@ -67,6 +70,8 @@ pub struct Ended {
 pub struct Heard {
     /// What was counted.
     pub tally: Tally,
+    /// Chat messages that were told of, each time.
+    pub receipts: Vec<Receipt>,
     buffer: Vec<u8>,
 }
 
@@ -85,7 +90,7 @@ pub struct Standing {
 
 #[derive(Debug, Default)]
 struct State {
-    frames: FrameReader,
+    wire: Wire,
     seen: Seen,
     highest: Option<u32>,
     cursor: Option<String>,
@@ -98,9 +103,22 @@ struct State {
     whole_at: Option<u64>,
 }
 
+/// What its bytes are.
+#[derive(Debug)]
+enum Wire {
+    Frames(FrameReader),
+    Events(EventReader),
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self::Frames(FrameReader::default())
+    }
+}
+
 impl Default for Heard {
     fn default() -> Self {
-        Self { tally: Tally::default(), buffer: vec![0; BUFFER] }
+        Self { tally: Tally::default(), receipts: Vec::new(), buffer: vec![0; BUFFER] }
     }
 }
 
@@ -121,7 +139,10 @@ impl Listener {
     pub async fn connect(self: Arc<Self>, server: SocketAddr) -> Result<()> {
         let cursor = lock(&self.state).cursor.clone();
         let (stream, rest) = enter(server, self.source, &self.door, cursor.as_deref()).await?;
-        lock(&self.state).frames = FrameReader::default();
+        lock(&self.state).wire = match self.door {
+            Door::Stream { .. } => Wire::Events(EventReader::default()),
+            Door::Bare | Door::WebSocket { .. } | Door::Host { .. } => Wire::default(),
+        };
         tokio::spawn(self.listen(stream, rest));
         Ok(())
     }
@@ -149,7 +170,10 @@ impl Listener {
     /// Reads until the connection ends.
     async fn listen(self: Arc<Self>, mut stream: TcpStream, rest: Vec<u8>) {
         let mut pongs = Vec::new();
-        let first = self.take(&mut lock(&self.hearing.heard).tally, &rest, &mut pongs);
+        let first = {
+            let Heard { tally, receipts, .. } = &mut *lock(&self.hearing.heard);
+            self.take(tally, receipts, &rest, &mut pongs)
+        };
         let mut end = first.err();
         while end.is_none() {
             if !pongs.is_empty() {
@@ -189,32 +213,56 @@ impl Listener {
         Poll::Ready(match buffer.filled() {
             [] => Err("end of stream".to_owned()),
             _ if self.hearing.deaf.load(Ordering::Relaxed) => Ok(()),
-            bytes => self.take(&mut heard.tally, bytes, pongs),
+            bytes => self.take(&mut heard.tally, &mut heard.receipts, bytes, pongs),
         })
     }
 
-    fn take(&self, tally: &mut Tally, bytes: &[u8], pongs: &mut Vec<u8>) -> std::result::Result<(), String> {
+    fn take(
+        &self,
+        tally: &mut Tally,
+        receipts: &mut Vec<Receipt>,
+        bytes: &[u8],
+        pongs: &mut Vec<u8>,
+    ) -> std::result::Result<(), String> {
         let at = now();
         let mut state = lock(&self.state);
-        let State { frames, .. } = &mut *state;
-        let mut frames = std::mem::take(frames);
-        let mut closed = None;
-        let fed = frames.feed(bytes, |frame| match frame {
-            Frame::Text(payload) => self.take_text(&mut state, tally, payload, at),
-            Frame::Ping(payload) => pongs.extend_from_slice(&pong(payload)),
-            Frame::Pong => {}
-            Frame::Close(code) => closed = Some(code),
-        });
-        state.frames = frames;
-        if let Err(malformed) = fed {
+        let mut wire = std::mem::take(&mut state.wire);
+        let mut end = None;
+        let mut receive = |message| receipts.push(Receipt { message, listener: self.index, at });
+        let fed = match &mut wire {
+            Wire::Frames(frames) => frames.feed(bytes, |frame| match frame {
+                Frame::Text(payload) if frame_type(payload) == b"chatMessage" => {
+                    tally.delivered += 1;
+                    find_message(payload).map_or_else(|| tally.other += 1, &mut receive);
+                }
+                Frame::Text(payload) => self.take_text(&mut state, tally, payload, at),
+                Frame::Ping(payload) => pongs.extend_from_slice(&pong(payload)),
+                Frame::Pong => {}
+                Frame::Close(code) => {
+                    end = Some(code.map_or_else(|| "close".to_owned(), |code| format!("close {code}")));
+                }
+            }),
+            Wire::Events(events) => events.feed(bytes, |event| match event {
+                Event::Opening => {
+                    tally.connected += 1;
+                    state.is_connected = true;
+                }
+                Event::Message(message, block) => {
+                    tally.delivered += 1;
+                    tally.sample.get_or_insert_with(|| block.to_vec());
+                    receive(message);
+                }
+                Event::Comment => {}
+                Event::Resync => tally.resyncs += 1,
+                Event::Other => tally.other += 1,
+            }),
+        };
+        state.wire = wire;
+        if let Err(Malformed(why)) = fed {
             tally.malformed += 1;
-            return Err(format!("malformed: {}", malformed.0));
+            return Err(format!("malformed: {why}"));
         }
-        match closed {
-            Some(Some(code)) => Err(format!("close {code}")),
-            Some(None) => Err("close".to_owned()),
-            None => Ok(()),
-        }
+        end.map_or(Ok(()), Err)
     }
 
     fn take_text(&self, state: &mut State, tally: &mut Tally, payload: &[u8], at: u64) {

@@ -3,17 +3,20 @@
 //! It runs the real binary as another process, speaks to it as any client would, and reads its
 //! processor time and memory from `/proc`. Codemap: `scenario/` says what is measured, `server`,
 //! `cluster`,
-//! `engines`, `floor` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
-//! load (`poster` posts on while nodes go), `board` which post is whose, `stats` and `plot` what is shown.
+//! `engines`, `floor`, `bare_route` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
+//! load (`crowd` presses in rooms, `poster` posts on while nodes go), `board` and `receipts` which post is whose, `stats` and `plot` what is shown.
 //!
 //! It asserts nothing: a bar that is missed is a line in a table, never a failed test.
 
 mod audience;
+mod bare_route;
 mod board;
 mod client;
 mod cluster;
+mod crowd;
 mod engines;
 mod error;
+mod events;
 mod floor;
 mod frame;
 mod listener;
@@ -23,8 +26,11 @@ mod poster;
 mod process;
 mod progress;
 mod publisher;
+mod receipts;
+mod remainder;
 mod scenario;
 mod seed;
+mod seed_chat;
 mod server;
 mod stats;
 mod tally;
@@ -39,8 +45,8 @@ use tokio::runtime::Builder;
 use crate::engines::Engines;
 use crate::error::{Error, Result, io_error};
 use crate::scenario::{
-    Settings, celebrity, failover, fanout, idle, nodes, pages, publish, reconnect, rest, rolling, saturate,
-    spread, stalled, timeline,
+    Settings, celebrity, chat, failover, fanout, game, history, idle, idle_streams, nodes, pages, publish,
+    reconnect, rest, rolling, rooms, saturate, spread, stalled, timeline,
 };
 use crate::stats::{Report, markdown_head};
 
@@ -79,6 +85,14 @@ enum Scenario {
     Rest(rest::Arguments),
     /// A page of a timeline out of 1,000,000 posts, warm and cold.
     Timeline(timeline::Arguments),
+    /// Ten conversations of 100 to 1,000 streams: CPU an event, by that of bare sockets.
+    Chat(chat::Arguments),
+    /// 10,000 chat streams that wait, by as many sessions.
+    IdleStreams(idle_streams::Arguments),
+    /// A conversation of 1,000,000 messages: its history, and what does not grow with its age.
+    History(history::Arguments),
+    /// A crowd presses in one room: presses a second, by a route that does nothing, and what rooms weigh.
+    Rooms(rooms::Arguments),
     /// A page of a timeline on CQL, cached and not, by a bare read of the same rows.
     Pages(pages::Arguments),
     /// One post into 10,000 timelines on CQL, by a bare loop of inserts.
@@ -87,6 +101,8 @@ enum Scenario {
     Nodes(nodes::Arguments),
     /// A node of three is killed, or stopped: how long authors wait, and what is lost.
     Failover(failover::Arguments),
+    /// A host and 200 viewers over three nodes, one of which is killed: what became of every press.
+    Game(game::Arguments),
     /// Five nodes restarted one after the other under 10,000 deliveries a second.
     Rolling(rolling::Arguments),
     /// An author with 200,000 followers, 10,000 of them online on three nodes.
@@ -95,17 +111,32 @@ enum Scenario {
     Stalled(stalled::Arguments),
     /// All of them that need no engine, with their defaults, then one table in Markdown.
     All,
-    /// The bare sockets that `fanout` compares with; it starts them itself.
+    /// The bare sockets that `fanout` and `chat` compare with; they start them themselves.
     #[command(hide = true)]
-    FloorServer,
+    FloorServer(floor::Arguments),
+    /// The route that `rooms` compares with; it starts it itself.
+    #[command(hide = true)]
+    BareRoute,
 }
 
 /// The order in which `all` runs them.
-const ALL: [&str; 7] = ["fanout", "saturate", "idle", "reconnect", "publish", "rest", "timeline"];
+const ALL: [&str; 11] = [
+    "fanout",
+    "saturate",
+    "idle",
+    "reconnect",
+    "publish",
+    "rest",
+    "timeline",
+    "chat",
+    "idle-streams",
+    "history",
+    "rooms",
+];
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    let served = matches!(command_line.scenario, Scenario::FloorServer);
+    let served = matches!(command_line.scenario, Scenario::FloorServer(_) | Scenario::BareRoute);
     // The floor has the threads that Roost has. The scenarios publish from one thread; who listens has
     // threads of its own.
     let mut builder = if served { Builder::new_multi_thread() } else { Builder::new_current_thread() };
@@ -124,8 +155,11 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(command_line: CommandLine) -> Result<()> {
-    if matches!(command_line.scenario, Scenario::FloorServer) {
-        return floor::serve().await;
+    if let Scenario::FloorServer(arguments) = &command_line.scenario {
+        return floor::serve(arguments).await;
+    }
+    if matches!(command_line.scenario, Scenario::BareRoute) {
+        return bare_route::serve().await;
     }
     let settings = settle(&command_line)?;
     if matches!(command_line.scenario, Scenario::All) {
@@ -171,14 +205,19 @@ async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> R
         Scenario::Publish(arguments) => publish::run(arguments, settings).await?,
         Scenario::Rest(arguments) => rest::run(arguments, settings).await?,
         Scenario::Timeline(arguments) => timeline::run(arguments, settings).await?,
+        Scenario::Chat(arguments) => chat::run(arguments, settings).await?,
+        Scenario::IdleStreams(arguments) => idle_streams::run(arguments, settings).await?,
+        Scenario::History(arguments) => history::run(arguments, settings).await?,
+        Scenario::Rooms(arguments) => rooms::run(arguments, settings).await?,
         Scenario::Pages(arguments) => pages::run(arguments, settings).await?,
         Scenario::Spread(arguments) => spread::run(arguments, settings).await?,
         Scenario::Nodes(arguments) => nodes::run(arguments, settings).await?,
         Scenario::Failover(arguments) => failover::run(arguments, settings).await?,
+        Scenario::Game(arguments) => game::run(arguments, settings).await?,
         Scenario::Rolling(arguments) => rolling::run(arguments, settings).await?,
         Scenario::Celebrity(arguments) => celebrity::run(arguments, settings).await?,
         Scenario::Stalled(arguments) => stalled::run(arguments, settings).await?,
-        Scenario::All | Scenario::FloorServer => unreachable!("dispatched before"),
+        Scenario::All | Scenario::FloorServer(_) | Scenario::BareRoute => unreachable!("dispatched before"),
     };
     report.command = format!("roost-bench {command}");
     report.note(format!("the server keeps everything in {}", settings.engines.name()));

@@ -1,4 +1,4 @@
-//! Accounts and follows, made through the public API.
+//! Accounts, follows and conversations, made through the public API.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,6 +109,22 @@ pub async fn follow(
     });
     try_join_all(work).await?;
     Ok(())
+}
+
+/// Opens the conversation of these people; the first of them asks.
+pub async fn converse(caller: &mut Caller, participants: &[Person]) -> Result<Uuid> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Opened {
+        conversation_id: Uuid,
+    }
+
+    let ids: Vec<&str> = participants.iter().map(|person| person.id.as_str()).collect();
+    let token = participants.first().map(|person| person.token.as_str());
+    let body = json!({ "participants": ids }).to_string();
+    let opened: Opened =
+        caller.expect(201, Method::POST, "/api/chat/conversations", token, Some(body)).await?;
+    Ok(opened.conversation_id)
 }
 
 /// Posts once; answers the post's id and how long its 201 took.

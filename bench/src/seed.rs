@@ -50,7 +50,8 @@ pub fn fill(folder: &Path, reader: &Person, amount: Amount, progress: &Progress)
     Ok(())
 }
 
-fn store_in(folder: &Path) -> Result<PathBuf> {
+/// The one store in a data folder.
+pub fn store_in(folder: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).map_err(io_error(format!("{}", folder.display())))?;
     let mut stores = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -122,7 +123,7 @@ fn add_follows(store: &Transaction<'_>, reader: &Person, followees: u64) -> Resu
 }
 
 /// A UUID of version 7 whose random part is the number: unique here, and ordered like the numbers.
-fn id(milliseconds: u64, number: u64) -> [u8; 16] {
+pub fn id(milliseconds: u64, number: u64) -> [u8; 16] {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&number.to_be_bytes());
     *uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().as_bytes()

@@ -16,7 +16,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 
 /// The limits that would measure themselves; 0 is none.
-pub const LIMITS: [&str; 7] = [
+pub const LIMITS: [&str; 8] = [
     "ROOST_LIMIT_REQUESTS_PER_SECOND",
     "ROOST_LIMIT_REQUEST_BURST",
     "ROOST_LIMIT_POSTS_PER_MINUTE",
@@ -24,6 +24,7 @@ pub const LIMITS: [&str; 7] = [
     "ROOST_LIMIT_LOGINS_PER_MINUTE",
     "ROOST_LIMIT_REGISTRATIONS_PER_HOUR",
     "ROOST_LIMIT_FRAMES_PER_SECOND",
+    "ROOST_LIMIT_PRESSES_PER_SECOND",
 ];
 
 /// A running server and its data; the data folder goes away with it, the engines are emptied at its [`Server::end`].

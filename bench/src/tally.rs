@@ -9,11 +9,11 @@ use crate::stats::latencies;
 /// What was heard since the last [`Audience::forget`](crate::audience::Audience::forget).
 #[derive(Debug, Clone)]
 pub struct Tally {
-    /// `connected` frames.
+    /// `connected` frames, and streams that opened.
     pub connected: u64,
-    /// Posts of the board, each once a listener.
+    /// Posts of the board, each once a listener; and events of chat messages, repeats and all.
     pub delivered: u64,
-    /// Posts that a listener had already.
+    /// Posts that a listener had already; of chat messages those that a scenario counted.
     pub repeated: u64,
     /// Posts with a lower number than one before on the same listener.
     pub disordered: u64,
@@ -31,7 +31,7 @@ pub struct Tally {
     pub from_answer: Histogram<u64>,
     /// Posts answered before the listener's connection began: what a resume brought.
     pub replayed: u64,
-    /// The text of the first post heard.
+    /// The text of the first post, or the block of the first chat event, that was heard.
     pub sample: Option<Vec<u8>>,
 }
 

@@ -1,5 +1,5 @@
 //! The way in: a TCP connection from a chosen source address and, for a WebSocket, the upgrade
-//! (RFC 6455, section 4.1) by hand, so that the plain stream stays ours to read.
+//! (RFC 6455, section 4.1), for a chat stream the request, by hand, so that the plain stream stays ours to read.
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,6 +29,18 @@ pub enum Door {
         /// The token.
         token: String,
     },
+    /// `GET /ws/rooms/{room}` with this access token.
+    Host {
+        /// The token.
+        token: String,
+        /// The room's id.
+        room: String,
+    },
+    /// `GET /api/chat/stream` with this access token.
+    Stream {
+        /// The token.
+        token: String,
+    },
 }
 
 /// Connects and upgrades. Gives the stream and what was read behind the upgrade's answer.
@@ -42,11 +54,26 @@ pub async fn enter(
         let mut stream = connect(server, source).await.map_err(io_error("connecting a listener"))?;
         let rest = match door {
             Door::Bare => Vec::new(),
-            Door::WebSocket { token } => upgrade(&mut stream, server, token, cursor).await?,
+            Door::WebSocket { token } => upgrade(&mut stream, server, "/ws", token, cursor).await?,
+            Door::Host { token, room } => {
+                upgrade(&mut stream, server, &format!("/ws/rooms/{room}"), token, None).await?
+            }
+            Door::Stream { token } => open_stream(&mut stream, server, token).await?.1,
         };
         Ok((stream, rest))
     };
     timeout(PATIENCE, entering).await.map_err(|_| Error::Waited(format!("an upgrade, {PATIENCE:?}")))?
+}
+
+/// The head of a chat stream's answer.
+pub async fn stream_head(server: SocketAddr, token: &str) -> Result<String> {
+    let opening = async {
+        let mut stream = connect(server, Ipv4Addr::LOCALHOST).await.map_err(io_error("connecting"))?;
+        open_stream(&mut stream, server, token).await
+    };
+    let opened = timeout(PATIENCE, opening).await;
+    let (head, _) = opened.map_err(|_| Error::Waited(format!("a stream, {PATIENCE:?}")))??;
+    Ok(head)
 }
 
 async fn connect(server: SocketAddr, source: Ipv4Addr) -> std::io::Result<TcpStream> {
@@ -60,36 +87,63 @@ async fn connect(server: SocketAddr, source: Ipv4Addr) -> std::io::Result<TcpStr
 async fn upgrade(
     stream: &mut TcpStream,
     server: SocketAddr,
+    path: &str,
     token: &str,
     cursor: Option<&str>,
 ) -> Result<Vec<u8>> {
+    let call = format!("GET {path}");
     let query = cursor.map_or_else(String::new, |cursor| format!("?cursor={}", escape(cursor)));
     let request = format!(
-        "GET /ws{query} HTTP/1.1\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\n\
+        "{call}{query} HTTP/1.1\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: {KEY}\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.map_err(io_error("an upgrade"))?;
-    let mut answer = Vec::with_capacity(1024);
-    let head = loop {
-        if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
-            break end + 4;
-        }
-        let read = stream.read_buf(&mut answer).await.map_err(io_error("an upgrade"))?;
-        if read == 0 || answer.len() > LONGEST_HEAD {
-            return Err(refused(0, &answer));
-        }
-    };
-    let text = String::from_utf8_lossy(&answer[..head]);
-    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
-    if status != Some(101) || !text.contains(ACCEPT) {
-        return Err(refused(status.unwrap_or(0), &answer));
+    let (head, rest) = ask(stream, &call, &request).await?;
+    if status_of(&head) != Some(101) || !head.contains(ACCEPT) {
+        return Err(refused(&call, &head, &rest));
     }
-    Ok(answer.split_off(head))
+    Ok(rest)
 }
 
-fn refused(status: u16, answer: &[u8]) -> Error {
-    Error::Answer { call: "GET /ws".to_owned(), status, body: start_of(answer) }
+async fn open_stream(stream: &mut TcpStream, server: SocketAddr, token: &str) -> Result<(String, Vec<u8>)> {
+    let call = "GET /api/chat/stream";
+    let request = format!(
+        "{call} HTTP/1.1\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n\r\n"
+    );
+    let (head, rest) = ask(stream, call, &request).await?;
+    if status_of(&head) != Some(200) || !head.contains("connection: close") {
+        return Err(refused(call, &head, &rest));
+    }
+    Ok((head, rest))
+}
+
+/// Sends a request without body and reads its answer's head; gives what was read behind that too.
+async fn ask(stream: &mut TcpStream, call: &str, request: &str) -> Result<(String, Vec<u8>)> {
+    stream.write_all(request.as_bytes()).await.map_err(io_error(call))?;
+    let mut answer = Vec::with_capacity(1024);
+    loop {
+        if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+            let rest = answer.split_off(end + 4);
+            return Ok((String::from_utf8_lossy(&answer).into_owned(), rest));
+        }
+        let read = stream.read_buf(&mut answer).await.map_err(io_error(call))?;
+        if read == 0 || answer.len() > LONGEST_HEAD {
+            return Err(refused(call, "", &answer));
+        }
+    }
+}
+
+fn status_of(head: &str) -> Option<u16> {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok())
+}
+
+fn refused(call: &str, head: &str, rest: &[u8]) -> Error {
+    let body = format!("{head}{}", start_of(rest));
+    Error::Answer {
+        call: call.to_owned(),
+        status: status_of(head).unwrap_or(0),
+        body: start_of(body.as_bytes()),
+    }
 }
 
 /// Percent-encoding for a query's value (RFC 3986, section 2.3).

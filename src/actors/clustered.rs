@@ -1,13 +1,17 @@
 //! A node as one of several: what it stands on beside its tree, and the tasks that keep it there.
 
 use super::authors::Authors;
+use super::chat_homes::{ConversationHomes, InboxHomes};
 use super::follows::FollowNews;
 use super::homes::Homes;
 use super::horizon::Horizon;
+use super::inbox_watch::InboxWatch;
+use super::inboxes::Inboxes;
 use super::membership::Membership;
 use super::neighbours::Neighbours;
 use super::node::NodeArguments;
 use super::relays::Relays;
+use super::room_homes::RoomHomes;
 use super::roster::Roster;
 use super::switchboard::Switchboard;
 use super::wanted::Wanted;
@@ -43,6 +47,14 @@ pub(super) struct Standing {
     horizon: Arc<Horizon>,
     arguments: NodeArguments,
     events: Events,
+}
+
+/// What of chat and rooms hears of the cluster.
+pub(super) struct ChatStanding {
+    pub(super) rooms: Arc<RoomHomes>,
+    pub(super) conversations: Arc<ConversationHomes>,
+    pub(super) inbox_homes: Arc<InboxHomes>,
+    pub(super) inboxes: Arc<Inboxes>,
 }
 
 /// How this node stands in the cluster.
@@ -94,10 +106,13 @@ impl Standing {
         follows: &Arc<FollowNews>,
         authors: &Arc<Authors>,
         roster: &Arc<Roster>,
+        chat: &ChatStanding,
     ) -> Clustered {
         let Self { cluster, neighbours, wanted, horizon, arguments, events } = self;
         let (to_end, ended) = watch::channel(None);
         let membership: Arc<OnceLock<_>> = Arc::default();
+        let watch = InboxWatch::new(cluster.clone(), horizon.clone(), wanted.clone(), chat.inboxes.clone());
+        let inbox_watch = Arc::new(watch);
         let switchboard = Arc::new(Switchboard {
             cluster: cluster.clone(),
             homes: homes.clone(),
@@ -106,6 +121,11 @@ impl Standing {
             neighbours: neighbours.clone(),
             follows: follows.clone(),
             authors: authors.clone(),
+            conversations: chat.conversations.clone(),
+            inbox_homes: chat.inbox_homes.clone(),
+            inboxes: chat.inboxes.clone(),
+            rooms: chat.rooms.clone(),
+            inbox_watch: inbox_watch.clone(),
             roster: roster.clone(),
             watermark: arguments.watermark,
             jobs: arguments.jobs,
@@ -117,6 +137,7 @@ impl Standing {
         tasks.spawn(neighbours.clone().keep_marking(homes.clone()));
         tasks.spawn(horizon.clone().keep_reading());
         tasks.spawn(wanted.clone().keep_telling());
+        tasks.spawn(inbox_watch.keep_rereading());
         tasks.spawn(show(cluster.clone(), homes.clone(), horizon.clone(), neighbours));
         let tasks = Mutex::new(tasks);
         Clustered { cluster, homes: homes.clone(), horizon, wanted, membership, ended, tasks }

@@ -65,6 +65,15 @@ struct Held {
     is_settled: bool,
 }
 
+/// How another node's connections came to know of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// They were told, if there are any.
+    Told,
+    /// They begin anew.
+    Closed,
+}
+
 /// A follow that is about to be stored; dropped, it was not.
 pub struct Expecting {
     news: Arc<FollowNews>,
@@ -133,7 +142,8 @@ impl FollowNews {
         let text = expecting.text(None);
         let asking = |_: &NodeName| Asking::Expect(text.clone());
         let (here, elsewhere) = tokio::join!(self.expect_here(follower, followee), self.ask_all(asking));
-        (expecting.here, expecting.elsewhere) = (here?, elsewhere);
+        let expects = elsewhere.into_iter().map(|(node, heard)| (node, heard.is_some()));
+        (expecting.here, expecting.elsewhere) = (here?, expects.collect());
         Ok(expecting)
     }
 
@@ -147,8 +157,8 @@ impl FollowNews {
         };
         let asking = |_: &NodeName| Asking::Unfollow(text.clone());
         let (_, elsewhere) = tokio::join!(self.unfollow_here(follower, followee), self.ask_all(asking));
-        for (node, is_done) in elsewhere {
-            if !is_done {
+        for (node, answer) in elsewhere {
+            if answer.is_none() {
                 self.have_reread(&node, follower);
             }
         }
@@ -183,17 +193,22 @@ impl FollowNews {
                 held.expected.take()
             })
         };
-        match (expected, text.since) {
+        let answer = match (expected, text.since) {
             (Some((expected, true)), Some(since)) => {
                 // A relay that is gone has every session begin anew.
                 let _ = expected.settle(Seq(since)).await;
+                Answer::Done(Nothing {})
             }
-            (_, None) => {}
+            (_, None) => Answer::Done(Nothing {}),
+            (None, Some(_)) if self.roster.connections(follower).is_empty() => Answer::Done(Nothing {}),
             // Who came meanwhile, or could not be sure to hear of the followee, reads the follow.
-            (_, Some(_)) => self.roster.close_user(follower, Close::Internal),
-        }
+            (_, Some(_)) => {
+                self.roster.close_user(follower, Close::Internal);
+                Answer::Closed(Nothing {})
+            }
+        };
         self.settled.send_replace(());
-        Some(Answer::Done(Nothing {}))
+        Some(answer)
     }
 
     /// What another node has not settled by then: it may have stored it and died.
@@ -244,8 +259,8 @@ impl FollowNews {
         let _ = self.relays.unfollow(followee, self.roster.connections(follower)).await;
     }
 
-    /// Asks all other nodes that may have sockets; answers who did it in time.
-    async fn ask_all(&self, asking: impl Fn(&NodeName) -> Asking) -> Vec<(NodeName, bool)> {
+    /// Asks all other nodes that may have sockets; answers what each that did it in time said.
+    async fn ask_all(&self, asking: impl Fn(&NodeName) -> Asking) -> Vec<(NodeName, Option<Heard>)> {
         let Some((cluster, _)) = &self.cluster else { return Vec::new() };
         let Some(view) = cluster.view() else { return Vec::new() };
         let others = view
@@ -257,8 +272,12 @@ impl FollowNews {
         let asked = calls.map(|(name, call)| async move {
             // A relay may be waiting for the home.
             let answer = cluster.call(&name, &call, PATIENCE * 2).await;
-            let is_done = matches!(answer.map(Answered::read), Ok(Ok(Some(Answer::Done(_)))));
-            (name, is_done)
+            let said = match answer.map(Answered::read) {
+                Ok(Ok(Some(Answer::Done(_)))) => Some(Heard::Told),
+                Ok(Ok(Some(Answer::Closed(_)))) => Some(Heard::Closed),
+                _ => None,
+            };
+            (name, said)
         });
         join_all(asked).await
     }
@@ -290,16 +309,20 @@ impl FollowNews {
 }
 
 impl Expecting {
-    /// The follow was stored, and sees what comes after `since`: whatever comes reaches the follower.
-    pub async fn settle(mut self, since: Seq) {
+    /// The follow was stored, and sees what comes after `since`: whatever comes reaches the follower. Answers whether
+    /// every connection that it has was told; else some begin anew, now or once they hear.
+    pub async fn settle(mut self, since: Seq) -> bool {
         self.is_settled = true;
         let here = self.here.take();
         let settle_here = async {
             match here {
                 // A relay that is gone has every session begin anew, and those read the follow.
-                Some((expected, true)) => drop(expected.settle(since).await),
-                Some((_, false)) => self.news.roster.close_user(self.follower, Close::Internal),
-                None => {}
+                Some((expected, true)) => expected.settle(since).await.is_ok(),
+                Some((_, false)) => {
+                    self.news.roster.close_user(self.follower, Close::Internal);
+                    false
+                }
+                None => true,
             }
         };
         // One that has not said in time that it expects the follow may have begun to keep entries too late: what it has
@@ -308,13 +331,14 @@ impl Expecting {
         let settle = |node: &NodeName| Asking::Settle(self.text((!is_late(node)).then_some(since)));
         let late = self.elsewhere.iter().filter(|(_, expects)| !expects);
         late.for_each(|(node, _)| self.news.have_reread(node, self.follower));
-        let ((), settled) = tokio::join!(settle_here, self.news.ask_all(settle));
-        for (node, _) in self.elsewhere.iter().filter(|(_, expects)| *expects) {
-            if !settled.iter().any(|(name, is_settled)| name == node && *is_settled) {
-                self.news.have_reread(node, self.follower);
-            }
+        let (told_here, heard) = tokio::join!(settle_here, self.news.ask_all(settle));
+        let has_heard = |node: &NodeName| heard.iter().any(|(name, heard)| name == node && heard.is_some());
+        for (node, _) in self.elsewhere.iter().filter(|(node, expects)| *expects && !has_heard(node)) {
+            self.news.have_reread(node, self.follower);
         }
         self.news.known.insert((self.follower, self.followee), ());
+        let expected = self.elsewhere.iter().all(|(node, expects)| *expects && has_heard(node));
+        told_here && expected && heard.iter().all(|(_, heard)| *heard == Some(Heard::Told))
     }
 
     /// The follow was there, since then. Whoever stored it may have died before the follower's connections knew of it.

@@ -1,4 +1,4 @@
-//! Where authors are at home, and the way to each from any node.
+//! Where authors, conversations and inboxes are at home, and the way to each from any node.
 //!
 //! Alone, a node is home to all. In a cluster the view says which node is home to a shard; a node acts as home only of
 //! those that it has *begun*, which the [`switchboard`](super::switchboard) sees to, and while the cluster lets it.
@@ -16,6 +16,7 @@ use crate::storage::{Appended, Attempt, Deletion, Entry, EntryChange, Idempotenc
 use bytes::Bytes;
 use roost_cluster::link::CallError;
 use roost_cluster::{Cluster, NodeName, State};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -81,13 +82,24 @@ impl Homes {
     /// Where an author is at home.
     #[must_use]
     pub fn place(&self, author: UserId) -> Place {
+        self.place_of(Shard::of(author))
+    }
+
+    /// Where a shard is at home.
+    #[must_use]
+    pub fn place_of(&self, shard: Shard) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Here };
-        let shard = Shard::of(author);
         match cluster.home(shard.into()) {
             Some(node) if node != *cluster.me() => Place::There(node.name),
             Some(_) if self.lock().shards[usize::from(shard.0)] && cluster.may_act() => Place::Here,
             _ => Place::Nowhere,
         }
+    }
+
+    /// Whether this node acts as a shard's home.
+    #[must_use]
+    pub fn is_here(&self, shard: Shard) -> bool {
+        self.place_of(shard) == Place::Here
     }
 
     /// Posts, at the author's home. The answer says that it is durable and on its way to every follower.
@@ -105,7 +117,7 @@ impl Homes {
             return self.authors.publish(author, content, key, None).await;
         }
         let order = Order::Publish { content, key, request: Uuid::new_v4() };
-        let (answer, _) = self.until_home(author, &order).await?;
+        let (answer, _) = self.order(author, &order).await?;
         answer.appended().unwrap_or_else(|error| Err(StorageError::Refused(error.to_string())))
     }
 
@@ -117,7 +129,7 @@ impl Homes {
         if self.cluster.is_none() {
             return self.authors.delete(author, id).await;
         }
-        let (answer, is_repeat) = self.until_home(author, &Order::Delete(id)).await?;
+        let (answer, is_repeat) = self.order(author, &Order::Delete(id)).await?;
         match answer.deleted() {
             // A try whose answer was lost has deleted it.
             Ok(Ok(Deletion::Missing)) if is_repeat => {
@@ -132,21 +144,15 @@ impl Homes {
     /// Another node asks this one, as the author's home, to post.
     pub async fn publish_as_home(&self, asked: Publish) -> Option<Answer> {
         let (author, content, key, attempt) = asked.read().ok()?;
-        if self.place(author) != Place::Here {
-            return Some(Answer::NotHome(NotHome { is_unclear: false }));
-        }
-        let outcome = self.authors.publish(author, content, key, Some(attempt)).await;
-        Some(self.as_home(author, outcome.into()))
+        let publish = async { self.authors.publish(author, content, key, Some(attempt)).await.into() };
+        Some(self.as_home(Shard::of(author), publish).await)
     }
 
     /// Another node asks this one, as the author's home, to delete.
     pub async fn delete_as_home(&self, asked: Delete) -> Option<Answer> {
         let (author, id) = asked.read().ok()?;
-        if self.place(author) != Place::Here {
-            return Some(Answer::NotHome(NotHome { is_unclear: false }));
-        }
-        let outcome = self.authors.delete(author, id).await;
-        Some(self.as_home(author, outcome.into()))
+        let delete = async { self.authors.delete(author, id).await.into() };
+        Some(self.as_home(Shard::of(author), delete).await)
     }
 
     /// How many shards this node is home to and has begun.
@@ -209,47 +215,70 @@ impl Homes {
         true
     }
 
-    /// What this node did as home counts only if it still is.
-    fn as_home(&self, author: UserId, answer: Answer) -> Answer {
-        match self.place(author) {
-            Place::Here => answer,
-            _ => Answer::NotHome(NotHome { is_unclear: true }),
-        }
+    async fn order(&self, author: UserId, order: &Order) -> Result<(Answer, bool), StorageError> {
+        let asking = |is_repeat| order.asking(author, is_repeat);
+        let here = |is_repeat| self.act(author, order, is_repeat);
+        self.at_home(Shard::of(author), asking, here).await
     }
 
-    /// Tries until a home has answered; answers also whether a try before may have done it.
-    async fn until_home(&self, author: UserId, order: &Order) -> Result<(Answer, bool), StorageError> {
+    /// Has something done at a shard's home: there by asking it, here by `here`; both hear whether a try before may have
+    /// done it. Tries until a home has answered; answers also whether a try before may have done it.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] where no home answers within 10 s; then it may have been done all the same.
+    pub(super) async fn at_home<F: Future<Output = Answer>>(
+        &self,
+        shard: Shard,
+        asking: impl Fn(bool) -> Asking,
+        here: impl Fn(bool) -> F,
+    ) -> Result<(Answer, bool), StorageError> {
         let until = Instant::now() + PATIENCE;
         let mut is_repeat = false;
         loop {
-            match self.try_home(author, order, is_repeat, until).await {
+            let tried = match self.place_of(shard) {
+                Place::Nowhere => Tried::Not,
+                Place::Here => {
+                    let answer = timeout_at(until, here(is_repeat)).await;
+                    answer.map_or(Tried::Unclear, |answer| Tried::of(self.if_home(shard, answer)))
+                }
+                Place::There(node) => self.ask(&node, asking(is_repeat), until).await,
+            };
+            match tried {
                 Tried::Answered(answer) => return Ok((answer, is_repeat)),
                 Tried::Unclear => is_repeat = true,
                 Tried::Not => {}
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(StorageError::Unavailable("the author's home does not answer".to_owned()));
+                return Err(StorageError::Unavailable("the home does not answer".to_owned()));
             }
             self.changed_within(PAUSE.min(left)).await;
         }
     }
 
-    async fn try_home(&self, author: UserId, order: &Order, is_repeat: bool, until: Instant) -> Tried {
-        match self.place(author) {
-            Place::Nowhere => Tried::Not,
-            Place::Here => {
-                let answer = timeout_at(until, self.act(author, order, is_repeat)).await;
-                answer.map_or(Tried::Unclear, |answer| Tried::of(self.as_home(author, answer)))
-            }
-            Place::There(node) => {
-                let Some(cluster) = &self.cluster else { return Tried::Not };
-                match ask(cluster, &node, order.asking(author, is_repeat), until).await {
-                    Ok(bytes) => Answered::read(bytes).ok().flatten().map_or(Tried::Unclear, Tried::of),
-                    Err(CallError::NotSent(_)) => Tried::Not,
-                    Err(CallError::Gone | CallError::Late) => Tried::Unclear,
-                }
-            }
+    /// Another node asks this one, as a shard's home, to do something.
+    pub(super) async fn as_home(&self, shard: Shard, done: impl Future<Output = Answer>) -> Answer {
+        if self.place_of(shard) != Place::Here {
+            return Answer::NotHome(NotHome { is_unclear: false });
+        }
+        let answer = done.await;
+        self.if_home(shard, answer)
+    }
+
+    /// What this node did as home counts only if it still is.
+    fn if_home(&self, shard: Shard, answer: Answer) -> Answer {
+        match self.place_of(shard) {
+            Place::Here => answer,
+            _ => Answer::NotHome(NotHome { is_unclear: true }),
+        }
+    }
+
+    async fn ask(&self, node: &NodeName, asking: Asking, until: Instant) -> Tried {
+        let Some(cluster) = &self.cluster else { return Tried::Not };
+        match ask(cluster, node, asking, until).await {
+            Ok(bytes) => Answered::read(bytes).ok().flatten().map_or(Tried::Unclear, Tried::of),
+            Err(CallError::NotSent(_)) => Tried::Not,
+            Err(CallError::Gone | CallError::Late) => Tried::Unclear,
         }
     }
 

@@ -130,6 +130,16 @@ impl Horizon {
         self.lock().unlinked.get(home).is_some_and(Option::is_some)
     }
 
+    /// Whether there is no link to a node.
+    pub(super) fn is_unlinked(&self, node: &Node) -> bool {
+        self.lock().unlinked.contains_key(node)
+    }
+
+    /// Whether there is a link to every node.
+    pub(super) fn hears_all(&self) -> bool {
+        self.lock().unlinked.is_empty()
+    }
+
     /// Whether a node was a home in a view that this node knew.
     pub(super) fn was_home(&self, node: &Node) -> bool {
         self.lock().homes.contains(node)

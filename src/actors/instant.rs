@@ -29,6 +29,8 @@ pub enum Instant {
     FollowExpected(UserId),
     /// A follow is stored; relays have not been told.
     FollowStored(UserId),
+    /// One who begins to listen to chats knows how far the inbox reached.
+    InboxRead(UserId),
 }
 
 type Listener = dyn Fn(Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;

@@ -4,14 +4,17 @@
 //! Node                 one a process: starts, supervises, restarts, drains
 //! ├── Relay × 4        by author: who follows whom here; pushes frames into outboxes
 //! ├── Author × n       by author, while active: ids, order, durability, hand-over to its relay
+//! ├── Conversation × n by conversation, while active: the order of its messages, their way into inboxes
+//! ├── Room × n         by room, while active: counts its presses, has its effects sent to its host
 //! └── Courier          redrives what did not finish, marks what did, sends events
 //!
 //! Session × n          one a connection, unlinked; owned by its socket's task
 //! ```
 //!
 //! What outlives an actor stands beside the tree: [`watermark`] (what is on its way), [`roster`] (who is
-//! connected), [`outbox`] (what a connection is still to be sent), the relays' queues, and the workers that
-//! [`fan_out`] entries into timelines where the store writes those.
+//! connected), [`outbox`] (what a connection is still to be sent), the relays' queues, the workers that
+//! [`fan_out`] entries into timelines where the store writes those, [`inboxes`] (who listens to chats), [`streams`], [`hosts`]
+//! (of rooms, and what each is to be sent) and [`room_watch`] (who looks at rooms).
 //!
 //! In a cluster ([`clustered`]) there are beside it, each a table and at most one task:
 //!
@@ -27,12 +30,18 @@
 
 pub mod author;
 pub mod authors;
+pub mod chat_homes;
 pub mod clustered;
+pub mod conversation;
+pub mod conversations;
 pub mod courier;
 pub mod fan_out;
 pub mod follows;
 pub mod homes;
 pub mod horizon;
+pub mod hosts;
+pub mod inbox_watch;
+pub mod inboxes;
 pub mod index;
 pub mod instant;
 pub mod interest;
@@ -40,12 +49,21 @@ pub mod membership;
 pub mod neighbours;
 pub mod node;
 pub mod outbox;
+pub mod placing;
 pub mod relay;
 pub mod relays;
 pub mod remote;
 mod replay;
+pub mod room;
+pub mod room_guests;
+pub mod room_homes;
+pub mod room_outlet;
+pub mod room_watch;
+pub mod rooms;
 pub mod roster;
+pub mod seen;
 pub mod session;
+pub mod streams;
 pub mod switchboard;
 pub mod turns;
 pub mod wanted;

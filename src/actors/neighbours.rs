@@ -10,6 +10,7 @@ use super::interest::Interests;
 use super::watermark::Watermark;
 use super::wire::{Answer, Answered, Asked, Asking, EntryText, Mark, Telling, Told};
 use crate::model::cursor::Seq;
+use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::{Entry, EntryClock};
 use crate::telemetry::metric;
@@ -73,6 +74,21 @@ impl Neighbours {
             metrics::counter!(metric::LINK_FRAMES).increment(nodes.len() as u64);
         }
         self.watermark.sent(entry.seq);
+    }
+
+    /// A frame for every other node that is interested in a user; one that is not sent it hears of a gap.
+    pub fn tell_interested(&self, user: UserId, frame: impl FnOnce() -> Bytes) {
+        let others = self.others();
+        let nodes = self.interests.among(&others, user);
+        if nodes.is_empty() {
+            return;
+        }
+        let frame = frame();
+        for node in &nodes {
+            // It has left, or will hear of a gap.
+            let _ = self.cluster.send(&node.name, &frame);
+        }
+        metrics::counter!(metric::LINK_FRAMES).increment(nodes.len() as u64);
     }
 
     /// By a new view, nodes have gone and shards have moved.

@@ -1,25 +1,36 @@
 //! `Node`: the supervision tree of a process, its restart rules and its orderly stop.
 //!
 //! One a process, unsupervised. A relay that ends is started anew, and every session closed (1011), for
-//! the index is gone; a courier is started anew; an author is made again by its next post. Its mailbox
-//! holds the ends of its children and one tick.
+//! the index is gone; a courier is started anew; an author is made again by its next post, a room by its next press, a conversation at
+//! once.
+//! Its mailbox holds the ends of its children and one tick.
 
 use super::authors::{self, Authors};
-use super::clustered::{Around, Clustered};
+use super::chat_homes::{ConversationHomes, InboxHomes};
+use super::clustered::{Around, ChatStanding, Clustered};
+use super::conversations::Conversations;
 use super::courier::{Courier, CourierArguments};
 use super::fan_out;
 use super::follows::FollowNews;
 use super::homes::Homes;
+use super::inboxes::Inboxes;
 use super::instant::Instants;
 use super::relays::Relays;
+use super::room_homes::RoomHomes;
+use super::room_outlet::RoomOutlet;
+use super::rooms::Rooms;
 use super::roster::Roster;
 use super::turns::Turns;
 use super::wanted::Wanted;
 use super::watermark::{Start, Watermark};
 use crate::events::outlets::Outlets;
 use crate::model::close::Close;
+use crate::model::room::Rules;
 use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
+use crate::storage::chats::Chats;
+use crate::storage::rooms::Rooms as RoomStore;
+use crate::storage::volatile::GameEvents;
 use crate::storage::{EntryClock, EntryObserver, FanOut, Jobs, Posts, StorageError, Timelines, Upkeep};
 use crate::telemetry::metric;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -45,6 +56,14 @@ pub struct NodeArguments {
     pub jobs: Arc<dyn Jobs>,
     /// The store's name.
     pub timelines: Arc<dyn Timelines>,
+    /// Conversations and inboxes.
+    pub chats: Arc<dyn Chats>,
+    /// Rooms.
+    pub rooms: Arc<dyn RoomStore>,
+    /// By which they count.
+    pub rules: Rules,
+    /// Who else hears of their effects.
+    pub game_events: Option<Arc<dyn GameEvents>>,
     /// What has expired.
     pub upkeep: Arc<dyn Upkeep>,
     /// Timelines, where the store writes them.
@@ -73,6 +92,12 @@ pub struct NodeHandle {
     pub homes: Arc<Homes>,
     /// Follows under way.
     pub follows: Arc<FollowNews>,
+    /// Where conversations are at home.
+    pub conversations: Arc<ConversationHomes>,
+    /// Who listens to chats.
+    pub inboxes: Arc<Inboxes>,
+    /// Where rooms are at home.
+    pub rooms: Arc<RoomHomes>,
     /// What is on its way.
     pub watermark: Arc<Watermark>,
     /// Its place among others, if it is one of several.
@@ -80,6 +105,7 @@ pub struct NodeHandle {
     draining: AtomicBool,
     /// End with the tree.
     _fanning_out: Option<JoinSet<()>>,
+    _chatting: JoinSet<()>,
     actor: ActorRef<NodeMsg>,
 }
 
@@ -92,6 +118,10 @@ pub struct Census {
     pub session: usize,
     /// Active authors.
     pub author: usize,
+    /// Active conversations.
+    pub conversation: usize,
+    /// Active rooms.
+    pub room: usize,
     /// Relays.
     pub relay: usize,
     /// Always one.
@@ -118,8 +148,21 @@ impl NodeHandle {
         arguments: NodeArguments,
         cluster: Option<(Cluster, Events)>,
     ) -> Result<Arc<Self>, NodeError> {
-        let NodeArguments { posts, jobs, timelines, upkeep, watermark, fan_out, clock, instants, .. } =
-            arguments.clone();
+        let NodeArguments {
+            posts,
+            jobs,
+            timelines,
+            chats,
+            rooms,
+            rules,
+            game_events,
+            upkeep,
+            watermark,
+            fan_out,
+            clock,
+            instants,
+            ..
+        } = arguments.clone();
         watermark.reset(upkeep.head().await?);
         if cluster.is_none() {
             for (seq, author) in jobs.take_over(Shard::all().collect()).await? {
@@ -137,15 +180,44 @@ impl NodeHandle {
         };
         let around = around.map(|around| around.stand(&arguments, &relays));
         let neighbours = around.as_ref().map(|around| around.neighbours.clone());
-        let authors = Arc::new(Authors::new(posts, relays.clone(), neighbours, watermark.clone(), instants));
+        let authors = Arc::new(Authors::new(
+            posts,
+            relays.clone(),
+            neighbours.clone(),
+            watermark.clone(),
+            instants.clone(),
+        ));
         let homes =
             Arc::new(Homes::new(authors.clone(), around.as_ref().map(|around| around.cluster.clone())));
         let wanted = around.as_ref().map(|around| (around.cluster.clone(), around.wanted.clone()));
         let follows = Arc::new(FollowNews::new(relays.clone(), roster.clone(), wanted));
-        let family = Family { arguments, relays, authors, roster };
+        let heard = around.as_ref().map(|around| around.wanted.clone());
+        let inboxes = Arc::new(Inboxes::new(chats.clone(), timelines.store_name(), heard, instants));
+        let inbox_homes =
+            Arc::new(InboxHomes::new(homes.clone(), chats.clone(), inboxes.clone(), neighbours.clone()));
+        let conversations = Arc::new(Conversations::new(chats, inbox_homes.clone()));
+        let cluster = around.as_ref().map(|around| around.cluster.clone());
+        let outlet = Arc::new(RoomOutlet::new(cluster.clone(), game_events));
+        let rooms = Arc::new(Rooms::new(rooms, Arc::new(rules), outlet.clone()));
+        let family = Family { arguments, relays, authors, conversations, rooms, roster };
         let (actor, _) = Actor::spawn(None, Node, family.clone()).await.map_err(Box::new)?;
-        let Family { relays, authors, roster, .. } = family;
-        let clustered = around.map(|around| around.begin(&homes, &follows, &authors, &roster));
+        let Family { relays, authors, conversations, rooms, roster, .. } = family;
+        let rooms = Arc::new(RoomHomes::new(homes.clone(), rooms, outlet, cluster));
+        let mut chatting = JoinSet::new();
+        chatting.spawn(inboxes.clone().keep_noting());
+        chatting.spawn(rooms.clone().keep_sweeping());
+        if around.is_none() {
+            let conversations = conversations.clone();
+            chatting.spawn(async move { conversations.take_over(Shard::all().collect()).await });
+        }
+        let conversations = Arc::new(ConversationHomes::new(homes.clone(), conversations));
+        let chat = ChatStanding {
+            conversations: conversations.clone(),
+            inbox_homes,
+            inboxes: inboxes.clone(),
+            rooms: rooms.clone(),
+        };
+        let clustered = around.map(|around| around.begin(&homes, &follows, &authors, &roster, &chat));
         Ok(Arc::new(Self {
             roster,
             relays,
@@ -153,6 +225,10 @@ impl NodeHandle {
             turns: Arc::default(),
             homes,
             follows,
+            conversations,
+            inboxes,
+            rooms,
+            _chatting: chatting,
             _fanning_out: fan_out.map(|fan_out| fan_out::start(&fan_out, &watermark)),
             watermark,
             clustered,
@@ -226,6 +302,7 @@ impl NodeHandle {
         }
         // A tree that does not end in time is ended with the process.
         let _ = self.actor.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+        self.inboxes.note().await;
     }
 
     /// How many actors live.
@@ -235,6 +312,8 @@ impl NodeHandle {
             node: 1,
             session: self.roster.count(),
             author: self.authors.count().0,
+            conversation: self.conversations.traffic().active,
+            room: self.rooms.count().0,
             relay: self.relays.count(),
             courier: 1,
         }
@@ -256,6 +335,8 @@ pub struct Family {
     arguments: NodeArguments,
     relays: Arc<Relays>,
     authors: Arc<Authors>,
+    conversations: Arc<Conversations>,
+    rooms: Arc<Rooms>,
     roster: Arc<Roster>,
 }
 
@@ -277,6 +358,8 @@ impl Actor for Node {
         family: Family,
     ) -> Result<NodeState, ActorProcessingErr> {
         family.authors.supervise(myself.get_cell());
+        family.conversations.supervise(myself.get_cell());
+        family.rooms.supervise(myself.get_cell());
         for seat in 0..family.relays.count() {
             family.relays.start(seat, myself.get_cell()).await?;
         }
@@ -292,6 +375,8 @@ impl Actor for Node {
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
         state.family.authors.retire(authors::IDLE);
+        state.family.conversations.retire(authors::IDLE);
+        state.family.rooms.retire(authors::IDLE);
         state.family.show_metrics();
         if state.ticks.is_multiple_of(SWEEP_EVERY) {
             state.family.sweep();
@@ -323,8 +408,22 @@ impl Actor for Node {
             tracing::error!(?error, "the courier ended; another begins");
             state.courier = family.start_courier(myself.get_cell()).await?;
         } else if let Some(error) = error {
-            tracing::error!(%error, "an author ended; its next post makes it again: {error}");
-            family.authors.ended(&cell);
+            if let Some(room) = family.rooms.ended(&cell) {
+                tracing::error!(%room, %error, "a room ended; its next press takes it again: {error}");
+                return Ok(());
+            }
+            match family.conversations.ended(&cell) {
+                Some(conversation) => {
+                    tracing::error!(%conversation, %error, "a conversation ended; it begins anew: {error}");
+                    let conversations = family.conversations.clone();
+                    // Where that fails, its next message has it look for what it left.
+                    tokio::spawn(async move { conversations.redrive(conversation).await });
+                }
+                None => {
+                    tracing::error!(%error, "an author ended; its next post makes it again: {error}");
+                    family.authors.ended(&cell);
+                }
+            }
         }
         Ok(())
     }
@@ -346,6 +445,15 @@ impl Family {
         metrics::gauge!(metric::ACTORS, "kind" => "author").set(authors as f64);
         metrics::gauge!(metric::ACTORS, "kind" => "relay").set(self.relays.count() as f64);
         metrics::gauge!(metric::ACTORS, "kind" => "courier").set(1.0);
+        let chat = self.conversations.traffic();
+        metrics::gauge!(metric::ACTORS, "kind" => "conversation").set(chat.active as f64);
+        metrics::gauge!(metric::STREAMS).set(self.roster.streams.count() as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "conversations").set(chat.waiting as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "inboxes").set(chat.unplaced as f64);
+        metrics::gauge!(metric::INBOX_LAG_SECONDS).set(chat.oldest.as_secs_f64());
+        let (rooms, pressing) = self.rooms.count();
+        metrics::gauge!(metric::ACTORS, "kind" => "room").set(rooms as f64);
+        metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "rooms").set(pressing as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "authors").set(waiting as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "relays").set(self.relays.waiting() as f64);
         metrics::gauge!(metric::QUEUE_LENGTH, "queue" => "moving").set(moving as f64);

@@ -167,6 +167,16 @@ impl Outbox {
         self.lock().closing
     }
 
+    /// Whether less than half of the bound waits.
+    pub fn has_room(&self) -> bool {
+        self.lock().bytes < self.bound / 2
+    }
+
+    /// Whether nothing waits.
+    pub fn is_written(&self) -> bool {
+        self.lock().pending.is_empty()
+    }
+
     /// Waits until there is something for the socket's task to write, or it is closing.
     pub async fn waiting(&self) {
         loop {

@@ -1,6 +1,7 @@
-//! Who is connected: every connection of this node, by user, oldest first.
+//! Who is connected: every connection of this node, by user, oldest first; and, by [`Streams`], who listens by a stream.
 
 use super::outbox::Outbox;
+use super::streams::{Ending, StreamEnd, Streams};
 use crate::model::close::Close;
 use crate::model::frame::ServerFrame;
 use crate::model::id::{ConnectionId, LoginId, UserId};
@@ -15,6 +16,14 @@ pub struct Roster {
     users: Mutex<HashMap<UserId, Vec<Seat>>>,
     /// Told when the last one has gone.
     empty: Notify,
+    /// Those who listen by a stream.
+    pub streams: Arc<Streams>,
+}
+
+/// One who is sent away.
+enum Guest {
+    Socket(Arc<Outbox>),
+    Stream(Arc<Ending>),
 }
 
 struct Seat {
@@ -75,8 +84,12 @@ impl Roster {
             .unwrap_or_default()
     }
 
-    /// Waits until nobody is connected.
+    /// Waits until nobody is connected, and nobody listens by a stream.
     pub async fn emptied(&self) {
+        tokio::join!(self.no_sockets(), self.streams.emptied());
+    }
+
+    async fn no_sockets(&self) {
         let mut told = std::pin::pin!(self.empty.notified());
         // Registered before it looks, so that it cannot miss the last one.
         told.as_mut().enable();
@@ -85,17 +98,18 @@ impl Roster {
         }
     }
 
-    /// How many connections there are.
+    /// How many connections there are, streams not counted.
     pub fn count(&self) -> usize {
         self.lock().values().map(Vec::len).sum()
     }
 
-    /// A login ended: its connections close with 4401.
+    /// A login ended: its connections close with 4401, its streams end.
     pub fn end_login(&self, login: LoginId) {
         self.close(|seat| seat.login == login, Close::Unauthorized);
+        self.streams.end_login(login);
     }
 
-    /// A user's connections close.
+    /// A user's sockets close, because of what they are sent of posts.
     pub fn close_user(&self, user: UserId, reason: Close) {
         let users = self.lock();
         let outboxes: Vec<_> =
@@ -104,23 +118,35 @@ impl Roster {
         outboxes.iter().for_each(|outbox| outbox.close(reason));
     }
 
-    /// Every connection closes.
+    /// Every socket closes; streams end where that is not for the sake of posts, which they do not carry.
     pub fn close_all(&self, reason: Close) {
         self.close(|_| true, reason);
+        match reason {
+            Close::Leaving => self.streams.end_all(StreamEnd::Leaving { after_ms: 1_000 }),
+            Close::Unauthorized => self.streams.end_all(StreamEnd::Expired),
+            _ => {}
+        }
     }
 
     /// Every connection is told to come back, and closes with 1012, spread evenly over `span`; each is
-    /// told to wait until the span is over, and a little more the later it would have been told.
+    /// told to wait until the span is over, and a little more the later it would have been told. Streams likewise.
     pub async fn send_away(&self, span: Duration) {
-        let everybody: Vec<_> = self.lock().values().flatten().map(|seat| seat.outbox.clone()).collect();
+        let mut everybody: Vec<_> =
+            self.lock().values().flatten().map(|seat| Guest::Socket(seat.outbox.clone())).collect();
+        everybody.extend(self.streams.endings().into_iter().map(Guest::Stream));
         let (start, count) = (tokio::time::Instant::now(), everybody.len());
-        for (place, outbox) in everybody.into_iter().enumerate() {
+        for (place, guest) in everybody.into_iter().enumerate() {
             let due = span.mul_f64(place as f64 / count as f64);
             tokio::time::sleep_until(start + due).await;
             let after = span - due + Duration::from_secs(1).mul_f64(place as f64 / count as f64);
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            outbox.say(ServerFrame::Reconnect { after_ms }.encode(None));
-            outbox.close(Close::Leaving);
+            match guest {
+                Guest::Socket(outbox) => {
+                    outbox.say(ServerFrame::Reconnect { after_ms }.encode(None));
+                    outbox.close(Close::Leaving);
+                }
+                Guest::Stream(ending) => ending.tell(StreamEnd::Leaving { after_ms }),
+            }
         }
         self.close_all(Close::Leaving);
     }

@@ -10,6 +10,7 @@
 
 use super::follows::FollowNews;
 use super::homes::{Homes, Place};
+use super::inboxes::{Feed, Inboxes};
 use super::instant::{Instant, Instants};
 use super::outbox::Outbox;
 use super::relay;
@@ -33,7 +34,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{sleep, timeout};
 
 /// Frames that were not understood, in a row, after which a connection closes.
@@ -63,6 +64,8 @@ pub struct SessionWorld {
     pub relays: Arc<Relays>,
     /// Who is connected.
     pub roster: Arc<Roster>,
+    /// Who listens to chats.
+    pub inboxes: Arc<Inboxes>,
     /// One at a time for each user.
     pub turns: Arc<Turns>,
     /// What is on its way.
@@ -114,10 +117,20 @@ pub struct SessionArguments {
     pub caller: Caller,
     /// Where its frames go.
     pub outbox: Arc<Outbox>,
+    /// Where it begins.
+    pub beginning: Beginning,
+}
+
+/// Where a session begins.
+pub struct Beginning {
     /// What its client came with.
     pub cursor: Option<Cursor>,
     /// Where it begins without a cursor, taken before the client was answered.
     pub start: Start,
+    /// Where its client says that it stands in the chat inbox.
+    pub chat_cursor: Option<String>,
+    /// Takes the way to that inbox.
+    pub feed: oneshot::Sender<Feed>,
 }
 
 /// What a session knows: its place in the tables, given up when this is dropped.
@@ -127,7 +140,7 @@ pub struct SessionState {
     caller: Caller,
     outbox: Arc<Outbox>,
     /// Until it has begun.
-    beginning: Option<Box<(Option<Cursor>, Start)>>,
+    beginning: Option<Box<Beginning>>,
     bad_frames: u32,
     /// When it was last said that it is there.
     present_at: Timestamp,
@@ -143,10 +156,10 @@ impl Actor for Session {
         myself: ActorRef<SessionMsg>,
         arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
-        let SessionArguments { world, connection, caller, outbox, cursor, start } = arguments;
+        let SessionArguments { world, connection, caller, outbox, beginning } = arguments;
         world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
         myself.send_message(SessionMsg::Begin)?;
-        let beginning = Some(Box::new((cursor, start)));
+        let beginning = Some(Box::new(beginning));
         let present_at = Timestamp::now();
         let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0, present_at };
         state.world.presence.put(Present { connection, user: state.caller.user });
@@ -164,7 +177,7 @@ impl Actor for Session {
         match message {
             SessionMsg::Begin => {
                 if let Some(beginning) = state.beginning.take()
-                    && let Err(error) = Box::pin(state.begin(beginning.0, beginning.1)).await
+                    && let Err(error) = Box::pin(state.begin(*beginning)).await
                 {
                     tracing::warn!(connection_id = %state.connection, %error, "a session could not begin: {error}");
                     state.outbox.close(Close::Internal);
@@ -195,7 +208,8 @@ enum BeginError {
 }
 
 impl SessionState {
-    async fn begin(&mut self, cursor: Option<Cursor>, start: Start) -> Result<(), BeginError> {
+    async fn begin(&mut self, beginning: Beginning) -> Result<(), BeginError> {
+        let Beginning { cursor, start, chat_cursor, feed } = beginning;
         let SessionWorld { timelines, instants, .. } = &*self.world;
         let user = self.caller.user;
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
@@ -230,6 +244,7 @@ impl SessionState {
         };
         self.add_unspread(&mut missed, unspread, after).await?;
         drop(place);
+        let (inbox, unusable) = self.world.inboxes.listen(user, chat_cursor.as_deref()).await?;
         instants.pass(Instant::Read(user)).await;
 
         // Until the replay is whole, its frames carry the cursor that the client came with.
@@ -237,10 +252,16 @@ impl SessionState {
             None => cursor.unwrap_or(came_with),
             Some(_) => came_with,
         };
-        self.outbox.say(self.connected(cursor.map(|_| loss.is_none())).encode(Some(promised)));
+        let connected = self.connected(cursor.map(|_| loss.is_none()));
+        self.outbox.say(connected.encode_with(Some(promised), Some(inbox.position())));
         if let Some(loss) = loss {
             self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
         }
+        if unusable.is_some() {
+            self.outbox.say(ServerFrame::Resync { reason: "chat" }.encode_with(None, Some(inbox.position())));
+        }
+        // A socket that is gone wants it no more.
+        let _ = feed.send(inbox);
         let (mut entries, mut told) = match missed {
             Missed::Entries { entries, told } => (entries, told),
             // More is on its way than can be replayed: the client has been told to read its timeline.

@@ -6,11 +6,15 @@
 //! sends as many at once as its link's window holds.
 
 use super::authors::Authors;
+use super::chat_homes::{ConversationHomes, InboxHomes};
 use super::follows::FollowNews;
 use super::homes::Homes;
 use super::horizon::Horizon;
+use super::inbox_watch::InboxWatch;
+use super::inboxes::Inboxes;
 use super::membership::Membership;
 use super::neighbours::Neighbours;
+use super::room_homes::RoomHomes;
 use super::roster::Roster;
 use super::wanted::Wanted;
 use super::watermark::Watermark;
@@ -49,6 +53,16 @@ pub struct Switchboard {
     pub follows: Arc<FollowNews>,
     /// Its active authors.
     pub authors: Arc<Authors>,
+    /// Where conversations are at home.
+    pub conversations: Arc<ConversationHomes>,
+    /// Where inboxes are at home.
+    pub inbox_homes: Arc<InboxHomes>,
+    /// Who listens to inboxes here.
+    pub inboxes: Arc<Inboxes>,
+    /// Where rooms are at home.
+    pub rooms: Arc<RoomHomes>,
+    /// Has them read what they may not be told.
+    pub inbox_watch: Arc<InboxWatch>,
     /// Who is connected.
     pub roster: Arc<Roster>,
     /// What is on its way.
@@ -89,6 +103,8 @@ impl Switchboard {
                 Event::Fenced => {
                     self.homes.keep(|_| false);
                     self.authors.end(|_| true);
+                    self.conversations.keep(|_| false);
+                    self.rooms.keep(|_| false);
                     self.horizon.stop();
                     let _ = steps.send(Step::Stop);
                 }
@@ -122,8 +138,11 @@ impl Switchboard {
         self.horizon.look(view);
         self.homes.keep(|shard| ours.contains(&shard));
         self.authors.end(|author| !ours.contains(&Shard::of(author)));
+        self.conversations.keep(|shard| ours.contains(&shard));
+        self.rooms.keep(|shard| ours.contains(&shard));
         self.neighbours.look(view);
         self.wanted.look(view);
+        self.inbox_watch.homes_moved();
         if was_there && !view.has(me) {
             tracing::warn!(
                 view = view.number(),
@@ -140,6 +159,7 @@ impl Switchboard {
             tracing::warn!(%node, "frames of node {node} are missing: clients begin anew");
             self.roster.close_all(Close::Internal);
         }
+        self.inbox_watch.missed();
     }
 
     async fn hear(&self, frame: Frame) {
@@ -154,6 +174,15 @@ impl Switchboard {
             },
             Some(Telling::Forget(users)) => {
                 self.neighbours.interests().forget(&frame.from, users.users());
+            }
+            Some(Telling::Placed(placed)) => match placed.read() {
+                Ok((user, place, event)) => self.inboxes.push(user, place, event),
+                Err(error) => tracing::warn!(from = %frame.from, %error, "{error}"),
+            },
+            Some(told @ (Telling::Effects(_) | Telling::HostOver(_) | Telling::Stats(_))) => {
+                if let Err(error) = self.rooms.hear(told) {
+                    tracing::warn!(from = %frame.from, %error, "{error}");
+                }
             }
             // A later version's.
             None => {}
@@ -200,6 +229,10 @@ impl Switchboard {
                 users.users().for_each(|user| self.roster.close_user(user, Close::Internal));
                 Some(Answer::Done(Nothing {}))
             }
+            Asking::Send(send) => self.conversations.send_as_home(send).await,
+            Asking::Place(place) => self.inbox_homes.place_as_home(&place).await,
+            Asking::Press(press) => self.rooms.press_as_home(&press).await,
+            Asking::Room(asked) => self.rooms.answer_as_home(asked).await,
             Asking::Forward(forward) => self.forward(forward).await,
             Asking::Operate(wish) => {
                 let told = self.membership.get()?.answer(&wish);
@@ -308,6 +341,8 @@ impl Switchboard {
         if self.homes.begin(&gained, number, era) {
             self.horizon.begin(number);
             self.neighbours.hurry();
+            let (conversations, shards) = (self.conversations.clone(), gained.clone());
+            tokio::spawn(async move { conversations.take_over(shards).await });
             let (shards, entries) = (gained.len(), undelivered.len());
             tracing::info!(
                 view = number,

@@ -1,4 +1,5 @@
-//! Whom this node wants to hear of: the authors whom its sessions follow, and which homes know that.
+//! Whom this node wants to hear of: the authors whom its sessions follow, the users to whose inboxes somebody listens
+//! here, and which homes know that.
 //!
 //! Relays say when the first session here follows an author and when the last one stops; one that nobody follows is
 //! wanted for a minute more. A home is told at once, and told again whenever it is another one or says that it does not
@@ -14,7 +15,7 @@ use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::shard::Shard;
 use crate::storage::Entry;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use roost_cluster::{Cluster, Node, View};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +28,10 @@ const LINGER: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(10);
 /// Authors of one call.
 const AT_ONCE: usize = 4_096;
-/// Between two tries at homes that did not take what they were told.
+/// Between two tries at a home that did not take what it was told.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a home may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a home may take to answer: a link that is silent for so long has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The authors who are wanted here.
 pub struct Wanted {
@@ -56,6 +57,8 @@ struct State {
 struct Want {
     /// A session here follows the author.
     is_followed: bool,
+    /// Somebody here listens to the user's own inbox.
+    is_listened: bool,
     /// Since when that is so, or is not.
     since: Instant,
     /// Once its home knows: what is newer than this was sent here, or will be.
@@ -94,6 +97,17 @@ impl Wanted {
         state.want(author);
         if let Some(want) = state.authors.get_mut(&author) {
             (want.is_followed, want.since) = (is_followed, Instant::now());
+        }
+        drop(state);
+        self.poke.notify_one();
+    }
+
+    /// Somebody here listens to this user's inbox, the first one; or nobody does any more.
+    pub fn listen(&self, user: UserId, is_listened: bool) {
+        let mut state = self.lock();
+        state.want(user);
+        if let Some(want) = state.authors.get_mut(&user) {
+            (want.is_listened, want.since) = (is_listened, Instant::now());
         }
         drop(state);
         self.poke.notify_one();
@@ -187,27 +201,36 @@ impl Wanted {
         self.poke.notify_one();
     }
 
-    /// Tells homes whom this node wants, for ever.
+    /// Tells homes whom this node wants, for ever: each in its own time, for one may be behind a slow link.
     pub(super) async fn keep_telling(self: Arc<Self>) {
         let mut swept = Instant::now();
+        let (mut being_told, mut telling) = (HashSet::new(), FuturesUnordered::new());
         loop {
             if swept.elapsed() >= SWEEP {
                 self.sweep();
                 swept = Instant::now();
             }
-            let sayings = self.sayings();
-            let is_idle = sayings.is_empty();
-            let told = sayings.into_iter().map(|(home, saying)| self.tell(home, saying));
-            let all_taken = join_all(told).await.into_iter().all(|is_taken| is_taken);
-            if is_idle || !all_taken {
-                let pause = if is_idle { SWEEP } else { PAUSE };
-                // Either way it looks again.
-                let _ = tokio::time::timeout(pause, self.poke.notified()).await;
-                if !is_idle {
-                    tokio::time::sleep(PAUSE).await;
+            for (home, saying) in self.sayings() {
+                if being_told.insert(home.clone()) {
+                    telling.push(self.tell_or_pause(home, saying));
                 }
             }
+            tokio::select! {
+                Some(home) = telling.next() => {
+                    being_told.remove(&home);
+                }
+                () = self.poke.notified() => {}
+                () = tokio::time::sleep(SWEEP) => {}
+            }
         }
+    }
+
+    /// Tells one home, which is told again after a pause where it did not take all of it.
+    async fn tell_or_pause(&self, home: Node, saying: Saying) -> Node {
+        if !self.tell(&home, saying).await {
+            tokio::time::sleep(PAUSE).await;
+        }
+        home
     }
 
     /// Leaves in `left` those that are not covered.
@@ -252,7 +275,7 @@ impl Wanted {
     }
 
     /// Tells one home; answers whether it took all of it.
-    async fn tell(&self, home: Node, saying: Saying) -> bool {
+    async fn tell(&self, home: &Node, saying: Saying) -> bool {
         let interest = Interest {
             authors: Some(Users::of(&saying.authors)),
             complete: saying.complete.iter().map(|shard| shard.0).collect(),
@@ -286,7 +309,8 @@ impl Wanted {
         let gone: Vec<UserId> = {
             let mut state = self.lock();
             let State { authors, unknown, .. } = &mut *state;
-            let is_over = |want: &Want| !want.is_followed && want.since.elapsed() > LINGER;
+            let is_wanted = |want: &Want| want.is_followed || want.is_listened;
+            let is_over = |want: &Want| !is_wanted(want) && want.since.elapsed() > LINGER;
             let gone: Vec<UserId> =
                 authors.extract_if(|_, want| is_over(want)).map(|(author, _)| author).collect();
             for author in &gone {
@@ -332,9 +356,9 @@ impl State {
         let now = Instant::now();
         let want = self.authors.entry(author).or_insert_with(|| {
             self.unknown.insert(author);
-            Want { is_followed: false, since: now, sent_after: Seq::default() }
+            Want { is_followed: false, is_listened: false, since: now, sent_after: Seq::default() }
         });
-        if !want.is_followed {
+        if !want.is_followed && !want.is_listened {
             want.since = now;
         }
     }

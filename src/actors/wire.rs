@@ -2,7 +2,16 @@
 //! and kinds; what it does not know a node passes over (a frame) or answers as not understood (a call). This file has their shapes;
 //! `reading` what they mean here.
 
+mod chat;
 mod reading;
+mod room;
+
+pub use chat::{MessageText, NotSent, PlaceText, PlacedText, SendText};
+pub use room::{
+    AcknowledgeText, AttachText, AttachedText, ConnectionText, EffectText, EffectsText, EndText,
+    HostOverText, NodeText, PressText, PressedText, Pressing, ResetText, RoomAsking, RoomText, StatsText,
+    TurnText, connection_of, room_bytes, room_of,
+};
 
 use crate::model::id::UserId;
 use bytes::Bytes;
@@ -18,7 +27,7 @@ pub struct Garbled;
 #[derive(Clone, PartialEq, Message)]
 pub struct Told {
     /// What is said; none where a later version says something new.
-    #[prost(oneof = "Telling", tags = "1, 2")]
+    #[prost(oneof = "Telling", tags = "1, 2, 3, 4, 5, 6")]
     pub what: Option<Telling>,
 }
 
@@ -31,13 +40,25 @@ pub enum Telling {
     /// The node is interested in these authors no longer.
     #[prost(message, tag = "2")]
     Forget(Users),
+    /// An event has its place in an inbox, from the inbox's home to a node where somebody listens.
+    #[prost(message, tag = "3")]
+    Placed(PlacedText),
+    /// Effects of a room, from its home to the node of its host.
+    #[prost(message, tag = "4")]
+    Effects(EffectsText),
+    /// A host's time is over, from the room's home to the host's node.
+    #[prost(message, tag = "5")]
+    HostOver(HostOverText),
+    /// How a room stands, from its home to a node where somebody looks at it.
+    #[prost(message, tag = "6")]
+    Stats(StatsText),
 }
 
 /// A call: asked, and answered by [`Answered`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Asked {
     /// What is asked.
-    #[prost(oneof = "Asking", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Asking", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub what: Option<Asking>,
 }
 
@@ -74,13 +95,25 @@ pub enum Asking {
     /// Of every node: these users' connections are to begin anew, for whom they follow has changed.
     #[prost(message, tag = "10")]
     Reread(Users),
+    /// Of a conversation's home: send this.
+    #[prost(message, tag = "11")]
+    Send(SendText),
+    /// Of an inbox's home: give this event its place.
+    #[prost(message, tag = "12")]
+    Place(PlaceText),
+    /// Of a room's home: count this press.
+    #[prost(message, tag = "13")]
+    Press(PressText),
+    /// Of a room's home: something else.
+    #[prost(message, tag = "14")]
+    Room(RoomText),
 }
 
 /// The answer to a call.
 #[derive(Clone, PartialEq, Message)]
 pub struct Answered {
     /// What is answered; none where the call was not understood.
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub what: Option<Answer>,
 }
 
@@ -117,6 +150,30 @@ pub enum Answer {
     /// What an operator asked for.
     #[prost(bytes = "bytes", tag = "10")]
     Operated(Bytes),
+    /// The message was stored.
+    #[prost(message, tag = "11")]
+    Sent(MessageText),
+    /// The key had been used for the same: nothing was stored.
+    #[prost(message, tag = "12")]
+    SentBefore(MessageText),
+    /// The message is refused.
+    #[prost(message, tag = "13")]
+    NotSent(NotSent),
+    /// It was taken, and the user's connections here begin anew.
+    #[prost(message, tag = "14")]
+    Closed(Nothing),
+    /// The press was counted, or had been.
+    #[prost(message, tag = "15")]
+    Pressed(PressedText),
+    /// How a room stands.
+    #[prost(message, tag = "16")]
+    Stats(StatsText),
+    /// The host is known.
+    #[prost(message, tag = "17")]
+    Attached(AttachedText),
+    /// There is no such room.
+    #[prost(message, tag = "18")]
+    NoRoom(Nothing),
 }
 
 /// Nothing but that it was said.

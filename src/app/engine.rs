@@ -4,7 +4,9 @@ use super::StartError;
 use super::cluster::claimant;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::storage::chats::Chats;
 use crate::storage::circuit::CircuitState;
+use crate::storage::rooms::Rooms;
 use crate::storage::{
     Accounts, Backup, EntryClock, EntryObserver, FanOut, Graph, Jobs, Posts, StorageError, Timelines, Upkeep,
     scylla, sqlite,
@@ -15,8 +17,11 @@ use std::sync::Arc;
 const READERS: usize = 4;
 
 /// All that a store is.
-pub(super) trait Aggregates: Accounts + Posts + Graph + Timelines + Jobs + Upkeep {}
-impl<S: Accounts + Posts + Graph + Timelines + Jobs + Upkeep> Aggregates for S {}
+pub(super) trait Aggregates:
+    Accounts + Posts + Graph + Timelines + Chats + Rooms + Jobs + Upkeep
+{
+}
+impl<S: Accounts + Posts + Graph + Timelines + Chats + Rooms + Jobs + Upkeep> Aggregates for S {}
 
 /// An open store. Clones are the same store.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::actors::roster::Roster;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::events::Outlet;
 use crate::service::account::Account;
 use crate::storage::circuit::OPEN_FOR;
@@ -10,7 +10,8 @@ use crate::storage::memory::{Buckets, KeptPages, Nobody, Rates, RevokedLogins};
 use crate::storage::redis::{
     EventStream, News, Options, Redis, SharedPresence, SharedRevocations, Watch as RedisWatch,
 };
-use crate::storage::volatile::{Limits, Presence, Revocations, TimelineCache};
+use crate::storage::volatile::{GameEvents, Limits, Presence, Revocations, TimelineCache};
+use crate::telemetry::metric;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(super) struct Volatile {
     pub(super) revocations: Arc<dyn Revocations>,
     pub(super) cache: Arc<dyn TimelineCache>,
     pub(super) presence: Arc<dyn Presence>,
+    pub(super) game_events: Option<Arc<dyn GameEvents>>,
     pub(super) redis: Option<Shared>,
 }
 
@@ -40,6 +42,7 @@ impl Volatile {
                 revocations: Arc::new(RevokedLogins::default()),
                 cache: Arc::new(KeptPages::default()),
                 presence: Arc::new(Nobody),
+                game_events: None,
                 redis: None,
             });
         };
@@ -47,11 +50,19 @@ impl Volatile {
         let mut redis = Redis::open(&options).await?;
         let presence = redis.presence(config.node_name.as_str());
         let revocations = Arc::new(redis.revocations());
+        let game_events = Arc::new(redis.game_events());
+        if config.role != Role::Api {
+            redis.hear_game_events(Box::new(|event| {
+                metrics::counter!(metric::GAME_EVENTS, "outcome" => "heard").increment(1);
+                tracing::trace!(event, "an effect was told on the channel");
+            }))?;
+        }
         Ok(Self {
             limits: Arc::new(redis.limits(rates)),
             revocations: revocations.clone(),
             cache: Arc::new(redis.timeline_cache()),
             presence: Arc::new(presence.clone()),
+            game_events: Some(game_events),
             redis: Some(Shared { redis, presence, revocations }),
         })
     }
@@ -102,6 +113,7 @@ fn rates(config: &Config) -> Rates {
         posts_per_minute: config.limit_posts_per_minute.get(),
         address_requests_per_second: config.limit_address_requests_per_second.get(),
         logins_per_minute: config.limit_logins_per_minute.get(),
+        presses_per_second: config.limit_presses_per_second.get(),
         registrations_per_hour: config.limit_registrations_per_hour.get(),
     }
 }

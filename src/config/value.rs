@@ -2,7 +2,10 @@
 //! how it says that it cannot be read.
 
 use super::redis_url::RedisUrl;
+use crate::model::room::EventType;
+use crate::model::room::rules::Step;
 use crate::model::secret::Secret;
+use crate::model::user::Username;
 use crate::storage::scylla::Replication;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -334,9 +337,35 @@ text! {
         |text: &str| text.parse().ok(), |name: &Self| name.0.clone();
     Replication, "a number of copies from 1 to 9, or one for each datacenter, such as dc1=3,dc2=2",
         |text: &str| text.parse().ok(), Replication::to_string;
+    EventType, "what can be pressed and how often, such as skill1=5 (1 to 64 of a-z, A-Z, 0-9, _ and -; 1 to 1000000)",
+        |text: &str| {
+            let (name, base) = text.split_once('=')?;
+            Self::parse(name, base.parse().ok()?).ok()
+        },
+        |of: &Self| format!("{}={}", of.name, of.base);
+    Step, "a number of viewers and a multiplier of up to two decimals, such as 6=1.2",
+        |text: &str| {
+            let (viewers, multiplier) = text.split_once('=')?;
+            Some(Self { viewers: viewers.parse().ok()?, hundredths: hundredths(multiplier)? })
+        },
+        |step: &Self| format!("{}={}.{:02}", step.viewers, step.hundredths / 100, step.hundredths % 100);
     String, "a text", |text: &str| (!text.is_empty()).then(|| text.to_owned()), String::clone;
+    Username, "a name of 3 to 50 letters, digits, underscores or hyphens",
+        |text: &str| Self::parse(text).ok(), |name: &Self| name.as_str().to_owned();
     LogFilter, "a log filter, such as info or info,roost=debug",
         |text: &str| text.parse().ok(), |filter: &Self| filter.0.clone();
+}
+
+/// A multiplier from 0.01 to 100, in hundredths.
+fn hundredths(text: &str) -> Option<u32> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+    let is_plain = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain(whole) || !is_plain(rest) || rest.len() > 2 {
+        return None;
+    }
+    let rest: u32 = format!("{rest:0<2}").parse().ok()?;
+    let hundredths = whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(rest)?;
+    (1..=10_000).contains(&hundredths).then_some(hundredths)
 }
 
 /// Text of a secret is never repeated, not even a wrong one.

@@ -6,7 +6,7 @@
 
 use super::problem::{Code, FieldProblem, Problem};
 use crate::model::secret::Secret;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -53,6 +53,21 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Payload<T> {
     }
 }
 
+/// A body that may be missing.
+#[derive(Debug)]
+pub struct Optional<T>(pub T);
+
+impl<T: FromFields + Default, S: Send + Sync> FromRequest<S> for Optional<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Payload::from_request(request, state).await.map(|payload| Self(payload.value))
+    }
+}
+
 /// The fields of a body, each taken once; what is wrong with them is noted.
 #[derive(Debug)]
 pub struct Fields {
@@ -73,6 +88,13 @@ impl Fields {
     /// A field that is text and must not be shown.
     pub fn secret(&mut self, name: &str) -> Option<Secret> {
         self.text(name).map(Secret::new)
+    }
+
+    /// A field that may be missing, or null.
+    pub fn optional(&mut self, name: &str) -> Option<Value> {
+        self.taken.push(name.to_owned());
+        let place = self.left.iter().position(|(found, _)| found == name)?;
+        Some(self.left.swap_remove(place).1).filter(|value| !value.is_null())
     }
 
     /// A field that is a list, each item made by `parse`; `rule` is what an item must be.

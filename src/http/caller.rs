@@ -73,6 +73,28 @@ impl FromRequestParts<Edge> for Caller {
     }
 }
 
+/// Whoever asks for what needs no token: whoever comes with a good one is known by it, whoever comes with a cookie that is over, or
+/// by a page of somebody else, is nobody.
+#[derive(Clone, Debug)]
+pub struct Visitor(pub Option<Caller>);
+
+impl FromRequestParts<Edge> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        match parts.extensions.get::<Identity>() {
+            // Whoever shows a token wants to be known by it.
+            Some(Identity::Refused(problem)) if parts.headers.contains_key(AUTHORIZATION) => {
+                Err(problem.clone())
+            }
+            Some(Identity::Known { caller, by_cookie }) if !by_cookie || is_from_our_page(parts, edge) => {
+                Ok(Self(Some(*caller)))
+            }
+            _ => Ok(Self(None)),
+        }
+    }
+}
+
 /// The token of `Authorization: Bearer`.
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<Secret> {

@@ -83,12 +83,14 @@ pub async fn check_role(State(edge): State<Edge>, request: Request, next: Next) 
     }
 }
 
-/// Whether nodes of a role take calls of a path; how a node is, its keys and its description all tell.
+/// Whether nodes of a role take calls of a path; how a node is, its keys, its description and the page of a room all tell.
 fn is_taken_by(role: Role, path: &str) -> bool {
     match path {
         "/metrics" | "/health" | "/openapi.json" | "/.well-known/jwks.json" => true,
-        path if path.starts_with("/health/") => true,
-        "/ws" => role != Role::Api,
+        path if path.starts_with("/health/") || path.starts_with("/rooms/") => true,
+        "/ws" | "/ws/rooms" | "/api/chat/stream" => role != Role::Api,
+        path if path.starts_with("/ws/rooms/") => role != Role::Api,
+        path if path.starts_with("/api/rooms/") && path.ends_with("/stream") => role != Role::Api,
         _ => role != Role::Realtime,
     }
 }
@@ -106,10 +108,12 @@ pub fn cors(settings: &Settings) -> Option<CorsLayer> {
     }
     let idempotency_key = HeaderName::from_static("idempotency-key");
     let traceparent = HeaderName::from_static("traceparent");
+    // What an EventSource made of fetch sends when it comes back.
+    let last_event_id = HeaderName::from_static("last-event-id");
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, idempotency_key, traceparent, REQUEST_ID])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, idempotency_key, traceparent, last_event_id, REQUEST_ID])
         .expose_headers([LOCATION, RETRY_AFTER, REQUEST_ID])
         .allow_credentials(true)
         .max_age(CORS_AGE);
@@ -194,14 +198,25 @@ mod tests {
 
     #[test]
     fn a_node_takes_the_calls_of_its_role_and_what_all_take() {
-        for path in ["/health", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json"] {
+        for path in
+            ["/health", "/health/ready", "/metrics", "/openapi.json", "/.well-known/jwks.json", "/rooms/1"]
+        {
             for role in [Role::All, Role::Api, Role::Realtime] {
                 assert!(is_taken_by(role, path), "{path}");
             }
         }
-        for (path, api, realtime) in
-            [("/ws", false, true), ("/timeline", true, false), ("/posts/1", true, false)]
-        {
+        for (path, api, realtime) in [
+            ("/ws", false, true),
+            ("/api/chat/stream", false, true),
+            ("/ws/rooms", false, true),
+            ("/ws/rooms/01ARZ3NDEKTSV4RRFFQ69G5FAV", false, true),
+            ("/api/rooms/01ARZ3NDEKTSV4RRFFQ69G5FAV/stream", false, true),
+            ("/api/rooms/01ARZ3NDEKTSV4RRFFQ69G5FAV/events", true, false),
+            ("/api/rooms", true, false),
+            ("/api/chat/send", true, false),
+            ("/timeline", true, false),
+            ("/posts/1", true, false),
+        ] {
             assert!(is_taken_by(Role::All, path));
             assert_eq!(
                 (is_taken_by(Role::Api, path), is_taken_by(Role::Realtime, path)),

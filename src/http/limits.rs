@@ -2,7 +2,7 @@
 //!
 //! Owns the rule that every request takes exactly one token: of its user where its credentials are good,
 //! else of its address. Health and metrics take none, for they must answer when nothing else does; an
-//! upgrade of `/ws` is charged by its own handler, which alone knows its token.
+//! upgrade of `/ws` or `/ws/rooms` and a stream of chats are charged by their own handlers, which alone know their tokens.
 
 use super::Edge;
 use super::address::Address;
@@ -71,11 +71,16 @@ async fn take(edge: &Edge, counted: Counted, what: &str) -> Result<(), Problem> 
 }
 
 fn is_free(path: &str) -> bool {
-    path == "/ws" || path == "/metrics" || path == "/health" || path.starts_with("/health/")
+    matches!(path, "/ws" | "/ws/rooms" | "/api/chat/stream")
+        || path.starts_with("/ws/rooms/")
+        || path == "/metrics"
+        || path == "/health"
+        || path.starts_with("/health/")
 }
 
-/// Of IPv6 the /64, which is what one customer is given.
-fn bucket(address: IpAddr) -> IpAddr {
+/// An address as it is counted: of IPv6 the /64, which is what one customer is given.
+#[must_use]
+pub fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

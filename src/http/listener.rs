@@ -2,31 +2,41 @@
 //!
 //! Owns what a connection may cost: a handshake and a first request are due within 10 s, headers within
 //! 10 s each time, and a connection on which nothing was asked for two minutes ends, so that a peer that
-//! neither speaks nor reads holds nothing for long. There are at most as many connections as the limit of
+//! neither speaks nor reads holds nothing for long; a stream keeps it as long as its client takes what it is sent. There are at most as many connections as the limit of
 //! open files bears; one more is closed at once. An `accept` that fails for want of files backs off instead
 //! of spinning. Stopping takes no more connections and lets the requests under way end, within a bound.
 //!
 //! Refuses to know what a request says. A connection that was upgraded is no longer here: its new owner
 //! holds its [`Slot`].
 
+mod activity;
+mod handover;
+mod tcp;
+
+pub use activity::{Held, Lifeline};
+pub use handover::{Handover, Raw};
+pub use tcp::Tcp;
+
 use super::tls::Certificates;
+use activity::Activity;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use handover::{Handed, Handing};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::SockRef;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -34,7 +44,7 @@ use tower::ServiceExt;
 
 /// A TLS handshake, a request's headers and a connection's first request are each due within so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A connection ends when nothing was asked on it for so long; no answer takes longer.
+/// A connection ends when nothing was asked on it for so long; no answer takes longer, but for streams.
 const IDLE: Duration = Duration::from_secs(120);
 /// Connections that may wait to be accepted; the system has a bound of its own, too.
 const BACKLOG: i32 = 4096;
@@ -170,7 +180,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
 }
 
-/// One connection, until it ends or is upgraded.
+/// One connection, until it ends or is upgraded, or an answer without an end has it to itself.
 struct Connection {
     peer: Peer,
     slot: Slot,
@@ -185,46 +195,69 @@ impl Connection {
         if tcp.set_nodelay(true).is_err() {
             return;
         }
-        let Some(config) = tls else { return self.serve(TokioIo::new(tcp)).await };
-        let handshake = timeout(PATIENCE, TlsAcceptor::from(config).accept(tcp));
+        let tcp = Arc::new(tcp);
+        let left = tcp::left(tcp.clone(), self.activity.clone());
+        let Some(config) = tls else {
+            let (_slot, stopped) = (self.slot.clone(), self.stopped.clone());
+            // Boxed: what hyper holds is given back when an answer leaves it.
+            if let Some(handed) = Box::pin(self.serve(TokioIo::new(Tcp(tcp.clone())), left)).await {
+                handed.run(tcp, stopped).await;
+            }
+            return;
+        };
+        let handshake = timeout(PATIENCE, TlsAcceptor::from(config).accept(Tcp(tcp)));
         let secured = tokio::select! {
             secured = handshake => secured,
             _ = self.stopped.wait_for(|stopped| *stopped) => return,
         };
         match secured {
-            Ok(Ok(stream)) => self.serve(TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => {
+                // Nothing leaves it here.
+                let _ = Box::pin(self.serve(TokioIo::new(stream), left)).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, peer = %self.peer.addr, "handshake failed"),
             Err(_) => tracing::debug!(peer = %self.peer.addr, "handshake took too long"),
         }
     }
 
-    async fn serve<I: Read + Write + Unpin + Send + 'static>(self, io: I) {
+    /// Answers requests, until the connection ends, or is upgraded, or an answer leaves it.
+    async fn serve<I: Read + Write + Unpin + Send + 'static>(
+        self,
+        io: I,
+        left: impl Future<Output = ()>,
+    ) -> Option<Handed> {
         let Self { peer, slot, router, activity, mut stopped } = self;
-        let asked = Arc::clone(&activity);
+        let asked = Lifeline(Arc::clone(&activity));
+        let (handing, mut handed) = oneshot::channel();
+        let handing: Handing = Arc::new(Mutex::new(Some(handing)));
         let service = service_fn(move |mut request: Request<Incoming>| {
-            asked.note_request();
+            asked.0.note_request();
+            request.extensions_mut().insert(asked.clone());
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(slot.clone());
-            router.clone().oneshot(request.map(Body::new))
+            let (handing, answer) = (handing.clone(), router.clone().oneshot(request.map(Body::new)));
+            async move { Ok::<_, Infallible>(handover::hand(&handing, answer.await?).await) }
         });
         let builder = builder();
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        let mut is_stopping = false;
+        let (mut left, mut stopping_at) = (pin!(left), None);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(error, peer = %peer.addr, "connection failed");
                     }
-                    return;
+                    return None;
                 }
-                _ = stopped.wait_for(|stopped| *stopped), if !is_stopping => {
-                    is_stopping = true;
+                Ok(handed) = &mut handed => return Some(handed),
+                _ = stopped.wait_for(|stopped| *stopped), if stopping_at.is_none() => {
+                    stopping_at = Some(Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }
-                () = sleep_until(activity.deadline()) => {
-                    if activity.deadline() <= Instant::now() {
-                        return;
+                () = left.as_mut() => return None,
+                () = sleep_until(activity.deadline(stopping_at)) => {
+                    if activity.deadline(stopping_at) <= Instant::now() {
+                        return None;
                     }
                 }
             }
@@ -252,32 +285,6 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(PATIENCE);
     builder
-}
-
-/// When something was last asked on a connection.
-struct Activity {
-    began: Instant,
-    /// Milliseconds after `began`, plus one; 0 for never.
-    asked: AtomicU64,
-}
-
-impl Activity {
-    fn begin() -> Self {
-        Self { began: Instant::now(), asked: AtomicU64::new(0) }
-    }
-
-    fn note_request(&self) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.asked.store(millis + 1, Ordering::Relaxed);
-    }
-
-    /// When the connection ends if nothing is asked until then.
-    fn deadline(&self) -> Instant {
-        match self.asked.load(Ordering::Relaxed) {
-            0 => self.began + PATIENCE,
-            millis => self.began + Duration::from_millis(millis) + IDLE,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 //! [`router`], which is the whole API on one page. On its way in a request is dressed ([`headers`]: its
 //! id, its span, its metrics), admitted ([`limits`], by the [`caller`] or the client's [`address`]) and
 //! taken apart ([`body`], [`query`], [`path`]); what nobody read of it is read away by [`leftover`]. Then
-//! one file a resource hands it to `service`: [`accounts`], [`posts`], [`social`], [`timeline`],
-//! [`health`]. Whatever is refused, and wherever, is a [`problem::Problem`]. [`openapi`] tells all of it
-//! to programs. [`live`] upgrades `/ws`.
+//! one file a resource hands it to `service`: [`accounts`], [`posts`], [`social`], [`timeline`], [`chat`],
+//! [`rooms`], [`health`]; [`room_page`] is for people. Whatever is refused, and wherever, is a [`problem::Problem`]. [`openapi`] tells all of it
+//! to programs. [`live`] upgrades `/ws` and answers with streams.
 //!
 //! **Invariant:** nothing here knows SQL or an actor; nothing behind here knows HTTP.
 
@@ -17,6 +17,7 @@ pub mod address;
 pub mod admin;
 pub mod body;
 pub mod caller;
+pub mod chat;
 pub mod cookies;
 pub mod headers;
 pub mod health;
@@ -29,6 +30,8 @@ pub mod path;
 pub mod posts;
 pub mod problem;
 pub mod query;
+pub mod room_page;
+pub mod rooms;
 pub mod router;
 pub mod social;
 pub mod timeline;

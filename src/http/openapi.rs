@@ -1,7 +1,8 @@
 //! `/openapi.json`: the API, for programs.
 //!
 //! Owns what the handlers' annotations leave out because it is the same everywhere: what any call may be
-//! refused with, the shape of a problem, the security schemes, and `/ws`, which is not one answer but many.
+//! refused with, the shape of a problem, the security schemes, and `/ws` and the stream, which are not one answer but
+//! many.
 //! Refuses to repeat what an annotation says: that is told beside its handler.
 
 use super::problem::{Code, Problem};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
 
 /// What holds everywhere, told once.
-const ABOUT: &str = "An actor-based realtime server: posts, timelines and live delivery.\n\n\
+const ABOUT: &str = "An actor-based realtime server: posts, timelines, chat, rooms and live delivery.\n\n\
     Every error is `application/problem+json` (RFC 9457) with a stable `code`. Unknown fields and \
     parameters are refused with 400, as is an id that is no UUID; an unknown path is 404, a method that a \
     path does not take 405 with `Allow`. Every answer carries `x-request-id`, which is taken over from the \
@@ -48,6 +49,10 @@ fn document() -> Value {
         "license": {"name": "MIT OR Apache-2.0"},
     });
     document["paths"]["/ws"] = json!({"get": upgrade()});
+    document["paths"]["/api/chat/stream"] = json!({"get": stream()});
+    document["paths"]["/ws/rooms"] = json!({"get": host(false)});
+    document["paths"]["/ws/rooms/{room_id}"] = json!({"get": host(true)});
+    document["paths"]["/api/rooms/{room_id}/stream"] = json!({"get": room_stream()});
     document["paths"]["/openapi.json"] = json!({"get": itself()});
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
@@ -120,6 +125,14 @@ fn invalid(operation: &str) -> Problem {
         "readPosts" => ("post_ids[3]", "must be a UUID"),
         "readTimeline" => ("limit", "must be a whole number from 1 to 100"),
         "listen" => ("cursor", "is not a cursor of this server"),
+        "openConversation" => ("participants", "must name 2 to 100 different users, the caller counted"),
+        "readConversations" => ("cursor", "is not a cursor that this list gave out"),
+        "markRead" => ("messageId", "must be a message of this conversation"),
+        "sendMessage" => ("body", "must not be empty"),
+        "readHistory" => ("conversationId", "must be a UUID or support-demo"),
+        "makeRoom" => ("event_types", "two event types have one name"),
+        "readRooms" => ("mine", "is missing: there is no list of all rooms"),
+        "press" => ("event_type", "must be one that this room has: skill1, skill2"),
         _ => ("id", "must be a UUID"),
     };
     Problem::field(field, rule)
@@ -128,6 +141,7 @@ fn invalid(operation: &str) -> Problem {
 /// Gives an answer the shape of a problem, an example and its headers.
 fn describe_problem(path: &str, problem: &Problem, answer: &mut Value) {
     let path = path.replace("{id}", "019b8a7e-7c01-7000-8000-000000000001");
+    let path = path.replace("{room_id}", "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     let example = problem.document(&path, "4bf92f3577b34da6a3ce929d0e0e4736");
     let mut content = Map::new();
     content.insert(
@@ -155,7 +169,12 @@ fn example_code(status: &str, operation: &str) -> Option<Code> {
         ("409", "follow") => Code::AlreadyFollowing,
         ("409", "like") => Code::AlreadyLiked,
         ("503", "ready") => Code::NotReady,
-        ("403", other) if !matches!(other, "renameUser" | "deletePost") => Code::ForeignOrigin,
+        (
+            "403",
+            "renameUser" | "deletePost" | "markRead" | "sendMessage" | "readHistory" | "resetRoom"
+            | "endRoom" | "hostRoom",
+        ) => Code::Forbidden,
+        ("403", _) => Code::ForeignOrigin,
         _ => *Code::ALL.iter().find(|code| code.status().as_str() == status)?,
     };
     Some(code)
@@ -168,19 +187,110 @@ fn upgrade() -> Value {
         "tags": ["live"],
         "operationId": "listen",
         "summary": "Listen.",
-        "description": "Upgrades to a WebSocket (RFC 6455). Frames are JSON text: `{\"type\", \"data\", \"cursor\"?}`. The \
-            server says `connected`, `newPost`, `postDeleted`, `resync`, `reconnect`, `pong`, `authenticated`, `error`; the \
-            client says `ping` and `auth`. The token is taken from `Authorization: Bearer`, from `?token=`, or from the \
+        "description": "Upgrades to a WebSocket (RFC 6455). Frames are JSON text: `{\"type\", \"data\", \"cursor\"?, \
+            \"chat_cursor\"?}`. The server says `connected`, `newPost`, `postDeleted`, `chatMessage`, `resync`, `reconnect`, \
+            `pong`, `authenticated`, `error`; the client says `ping` and `auth`. The token is taken from `Authorization: Bearer`, from `?token=`, or from the \
             subprotocol pair `bearer, {jwt}`.",
         "parameters": [
             query("token", "The access token, where no header can be set"),
             query("cursor", "The last cursor that was seen: what was missed since comes first"),
+            query("chat_cursor", "The last chat_cursor that was seen: chat events since come first"),
         ],
         "security": [{"bearer": []}, {"cookie": []}],
         "responses": {
             "101": {"description": "The socket is open; its first frame is `connected`"},
             "400": {"description": "The cursor is malformed"},
             "426": {"description": "The request asks for no upgrade"},
+        },
+    })
+}
+
+/// The stream, whose events OpenAPI has no words for.
+fn stream() -> Value {
+    let place =
+        "Where the client stands: the `id` of the last event that it saw; what came since comes first";
+    let text = |name: &str, place: &str, description: &str| json!({"name": name, "in": place, "required": false, "description": description, "schema": {"type": "string"}});
+    json!({
+        "tags": ["chat"],
+        "operationId": "streamChats",
+        "summary": "Listen to one's chats.",
+        "description": "Server-Sent Events (`EventSource`). It begins with a bare `id:`, where the stream stands; then \
+            `event: message` with `data: {\"messageId\", \"conversationId\"}` for each message of each conversation of the \
+            user, at least once; what it says is in the history. `event: resync` with `{\"reason\"}` says that the place \
+            that the client came with is of no use; `expired`, `taken_over` and `reconnect` (`{\"after_ms\"}`) come before \
+            the end. Without a place it begins after the last event that was written to any stream or socket of the user.",
+        "parameters": [
+            text("token", "query", "The access token, where no header can be set"),
+            text("Last-Event-ID", "header", place),
+            text("lastEventId", "query", place),
+        ],
+        "security": [{"bearer": []}, {"cookie": []}],
+        "responses": {
+            "200": {
+                "description": "The stream is open",
+                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": "retry: 2000\nid: aQ\n\n"}},
+            },
+            "403": {"description": "A read by cookie from a page of another origin"},
+        },
+    })
+}
+
+/// A host's socket, whose answers after the upgrade OpenAPI has no words for.
+fn host(takes_up: bool) -> Value {
+    let token = json!({
+        "name": "token", "in": "query", "required": false, "schema": {"type": "string"},
+        "description": "The access token, where no header can be set",
+    });
+    let room = json!({
+        "name": "room_id", "in": "path", "required": true, "schema": {"type": "string"},
+        "description": "The room's id",
+    });
+    let (operation, summary, parameters) = match takes_up {
+        false => ("hostNewRoom", "Make a room and be its host.", json!([token])),
+        true => ("hostRoom", "Be the host of one's room.", json!([room, token])),
+    };
+    let mut described = json!({
+        "tags": ["rooms"],
+        "operationId": operation,
+        "summary": summary,
+        "description": "Upgrades to a WebSocket (RFC 6455). The first frame is `{\"type\":\"room_created\", \"room_id\", \
+            \"web_url\"}`; then `{\"type\":\"game_event\", \"room_id\", \"event_type\", \"trigger_count\", \"viewer_count\", \
+            \"seq\"}` for each effect, in order of `seq`, those from before first that the host does not have. The host may \
+            say `{\"type\":\"ack\", \"seq\"}`, `ping` and `auth`. A newer host's socket closes an older one with 4409.",
+        "parameters": parameters,
+        "security": [{"bearer": []}, {"cookie": []}],
+        "responses": {
+            "101": {"description": "The socket is open; its first frame is `room_created`"},
+            "400": {"description": "The header `Sec-WebSocket-Key` is missing"},
+            "426": {"description": "The request asks for no upgrade"},
+        },
+    });
+    if takes_up {
+        described["responses"]["403"] = json!({"description": "The room is another's"});
+        described["responses"]["404"] = json!({"description": "There is no such room"});
+    }
+    described
+}
+
+/// A room's stream, whose events OpenAPI has no words for.
+fn room_stream() -> Value {
+    json!({
+        "tags": ["rooms"],
+        "operationId": "streamRoom",
+        "summary": "See how a room stands.",
+        "description": "Server-Sent Events (`EventSource`), without a token: `event: stats` with `data` as `GET \
+            /api/rooms/{room_id}/stats` answers, at the beginning and whenever it changed, four times a second at most. `ended` \
+            and `reconnect` (`{\"after_ms\"}`) come before the end.",
+        "parameters": [{
+            "name": "room_id", "in": "path", "required": true, "schema": {"type": "string"},
+            "description": "The room's id",
+        }],
+        "responses": {
+            "200": {
+                "description": "The stream is open",
+                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": "retry: 2000\n\n"}},
+            },
+            "404": {"description": "There is no such room"},
         },
     })
 }
@@ -224,6 +334,22 @@ mod tests {
         ("delete", "/posts/{id}/likes", &[204, 401, 403, 404, 429]),
         ("get", "/timeline", &[200, 400, 401, 421, 429, 503]),
         ("get", "/ws", &[101, 400, 401, 421, 426, 429, 503]),
+        ("post", "/api/chat/conversations", &[200, 201, 400, 401, 403, 413, 415, 421, 429, 503]),
+        ("get", "/api/chat/conversations", &[200, 400, 401, 421, 429, 503]),
+        ("post", "/api/chat/conversations/{id}/read", &[204, 400, 401, 403, 413, 415, 421, 429, 503]),
+        ("post", "/api/chat/send", &[200, 201, 400, 401, 403, 413, 415, 421, 422, 429, 503]),
+        ("get", "/api/chat/history", &[200, 400, 401, 403, 421, 429, 503]),
+        ("get", "/api/chat/stream", &[200, 401, 403, 421, 429, 503]),
+        ("post", "/api/rooms", &[201, 400, 401, 403, 413, 415, 421, 429, 503]),
+        ("get", "/api/rooms", &[200, 400, 401, 421, 429, 503]),
+        ("get", "/api/rooms/{room_id}", &[200, 404, 421, 429, 503]),
+        ("delete", "/api/rooms/{room_id}", &[204, 401, 403, 404, 421, 429, 503]),
+        ("post", "/api/rooms/{room_id}/events", &[200, 400, 404, 413, 415, 421, 429, 503]),
+        ("get", "/api/rooms/{room_id}/stats", &[200, 404, 421, 429, 503]),
+        ("post", "/api/rooms/{room_id}/reset", &[204, 401, 403, 404, 421, 429, 503]),
+        ("get", "/api/rooms/{room_id}/stream", &[200, 404, 421, 429, 503]),
+        ("get", "/ws/rooms", &[101, 401, 421, 426, 429, 503]),
+        ("get", "/ws/rooms/{room_id}", &[101, 401, 403, 404, 421, 426, 429, 503]),
         ("get", "/health/live", &[200]),
         ("get", "/health/ready", &[200, 503]),
         ("get", "/health", &[200]),

@@ -2,12 +2,14 @@
 //! range is a 400 that names it, so that a misspelt `limit` is not silently the default.
 
 use super::problem::{FieldProblem, Problem};
-use crate::model::cursor::PageCursor;
+use crate::model::cursor::ConversationCursor;
 use crate::service::PageRequest;
+use crate::service::converse::ConversationName;
 use crate::service::timeline::{From, TimelineRequest};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
+use std::str::FromStr;
 
 /// A page has so many items where none is asked for.
 const DEFAULT_LIMIT: usize = 20;
@@ -27,6 +29,77 @@ pub struct TimelineQuery(pub TimelineRequest);
 /// `?username` of a search.
 #[derive(Clone, Debug)]
 pub struct NameQuery(pub String);
+
+/// `?conversationId&limit&cursor` of a history.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryQuery {
+    /// Of which conversation.
+    pub conversation: ConversationName,
+    /// Which part.
+    pub page: PageRequest,
+}
+
+/// `?limit&cursor` of a list of conversations.
+#[derive(Clone, Copy, Debug)]
+pub struct ConversationsQuery {
+    /// Conversations at most; where it is not said, as many as may be.
+    pub limit: usize,
+    /// Where a former part ended.
+    pub cursor: Option<ConversationCursor>,
+}
+
+/// `?mine=true` of a list of rooms: there is no other.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnRoomsQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for OwnRoomsQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut given = Parameters::of(&parts.uri)?;
+        match given.take("mine").as_deref() {
+            Some("true") => {}
+            Some(_) => given.refuse("mine", "must be true: there is no list of all rooms"),
+            None => given.refuse("mine", "is missing: there is no list of all rooms"),
+        }
+        given.finish()?;
+        Ok(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for HistoryQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut given = Parameters::of(&parts.uri)?;
+        let conversation = match given.take("conversationId").map(|text| text.parse()) {
+            Some(Ok(name)) => name,
+            Some(Err(())) => {
+                given.refuse("conversationId", "must be a UUID or support-demo");
+                ConversationName::Support
+            }
+            None => {
+                given.refuse("conversationId", "is missing");
+                ConversationName::Support
+            }
+        };
+        let (limit, cursor) = (given.limit(), given.cursor());
+        given.finish()?;
+        Ok(Self { conversation, page: PageRequest { limit, cursor } })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ConversationsQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut given = Parameters::of(&parts.uri)?;
+        let limit = given.limit_or(MAX_LIMIT);
+        let cursor = given.cursor();
+        given.finish()?;
+        Ok(Self { limit, cursor })
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
     type Rejection = Problem;
@@ -100,17 +173,21 @@ impl Parameters {
     }
 
     fn limit(&mut self) -> usize {
-        let Some(text) = self.take("limit") else { return DEFAULT_LIMIT };
+        self.limit_or(DEFAULT_LIMIT)
+    }
+
+    fn limit_or(&mut self, default: usize) -> usize {
+        let Some(text) = self.take("limit") else { return default };
         match number(&text) {
             Some(limit @ 1..=MAX_LIMIT) => limit,
             _ => {
                 self.refuse("limit", &format!("must be a whole number from 1 to {MAX_LIMIT}"));
-                DEFAULT_LIMIT
+                default
             }
         }
     }
 
-    fn cursor(&mut self) -> Option<PageCursor> {
+    fn cursor<C: FromStr>(&mut self) -> Option<C> {
         let cursor = self.take("cursor")?.parse();
         if cursor.is_err() {
             self.refuse("cursor", "is not a cursor that this list gave out");
@@ -147,7 +224,7 @@ fn number(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{From, ListQuery, NameQuery, TimelineQuery};
+    use super::{ConversationsQuery, From, HistoryQuery, ListQuery, NameQuery, TimelineQuery};
     use crate::model::cursor::PageCursor;
     use axum::extract::FromRequestParts;
     use axum::http::Request;
@@ -200,6 +277,16 @@ mod tests {
         let at = from(&format!("?cursor={cursor}")).await;
         assert!(matches!(at, From::Cursor(found) if found == cursor));
         refused::<TimelineQuery>(&format!("?cursor={cursor}&offset=1"), "offset").await;
+    }
+
+    #[tokio::test]
+    async fn a_history_is_of_a_conversation_and_conversations_are_as_many_as_may_be() {
+        refused::<HistoryQuery>("", "conversationId").await;
+        refused::<HistoryQuery>("?conversationId=x", "conversationId").await;
+        assert_eq!(read::<HistoryQuery>("?conversationId=support-demo").await.unwrap().page.limit, 20);
+        assert_eq!(read::<ConversationsQuery>("").await.unwrap().limit, 100);
+        refused::<ConversationsQuery>(&format!("?cursor={}", PageCursor { before: 7, shown: 2 }), "cursor")
+            .await;
     }
 
     #[tokio::test]

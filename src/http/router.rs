@@ -1,7 +1,8 @@
 //! The API on one page: every path, its handlers, and the layers that each request goes through.
 
 use super::{
-    Edge, Settings, accounts, headers, health, leftover, limits, live, openapi, posts, social, timeline,
+    Edge, Settings, accounts, chat, headers, health, leftover, limits, live, openapi, posts, room_page,
+    rooms, social, timeline,
 };
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -17,6 +18,13 @@ pub fn router(edge: Edge) -> Router {
         .route("/openapi.json", get(openapi::serve))
         // Its description is in `openapi`: an upgrade is more than a handler can be annotated with.
         .route("/ws", get(live::upgrade))
+        .route("/ws/rooms", get(live::host::make))
+        .route("/ws/rooms/{room_id}", get(live::host::take_up))
+        // So is that of a stream: an answer without an end.
+        .route("/api/chat/stream", get(live::stream::open))
+        .route("/api/rooms/{room_id}/stream", get(live::room_stream::open))
+        // For people, so it is not described.
+        .route("/rooms/{room_id}", get(room_page::open))
         .fallback(headers::no_such_path)
         .method_not_allowed_fallback(headers::no_such_method)
         // The innermost comes first, the outermost last.
@@ -53,6 +61,15 @@ pub(super) fn documented() -> OpenApiRouter<Edge> {
         .routes(routes!(social::following))
         .routes(routes!(social::like, social::unlike))
         .routes(routes!(timeline::read))
+        .routes(routes!(chat::open, chat::list))
+        .routes(routes!(chat::mark_read))
+        .routes(routes!(chat::send))
+        .routes(routes!(chat::history))
+        .routes(routes!(rooms::make, rooms::list))
+        .routes(routes!(rooms::read, rooms::end))
+        .routes(routes!(rooms::press))
+        .routes(routes!(rooms::stats))
+        .routes(routes!(rooms::reset))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::health))

@@ -1,13 +1,16 @@
 //! Places: where an entry stands in a store ([`Seq`]), the cursor that a connection resumes from
-//! ([`Cursor`]) and the one that a list goes on from ([`PageCursor`]).
+//! ([`Cursor`]) and those that lists go on from ([`PageCursor`], [`ConversationCursor`]).
 //!
 //! A cursor is opaque to clients. It names its store, so that one of another store (a restored
 //! backup, a copy) is known for what it is.
 
+use super::id::ConversationId;
+use super::timestamp::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
+use uuid::Uuid;
 
 /// The place of an entry (a post or a deletion) in its store: they are numbered in the order in
 /// which they were committed, from 1, and a number is never used twice.
@@ -44,6 +47,8 @@ pub struct CursorError;
 const RESUME: u8 = b'r';
 /// Tells a list's cursor from a resume cursor.
 const PAGE: u8 = b'p';
+/// Tells the one of a list of conversations from both.
+const CONVERSATIONS: u8 = b'c';
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,6 +89,40 @@ impl FromStr for PageCursor {
     }
 }
 
+/// Where a list of conversations goes on: behind that one, as active as it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConversationCursor {
+    /// When its newest message had been sent, or it was made.
+    pub active_at: Timestamp,
+    /// Which.
+    pub id: ConversationId,
+}
+
+impl fmt::Display for ConversationCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [CONVERSATIONS; 25];
+        bytes[1..9].copy_from_slice(&self.active_at.millis().to_be_bytes());
+        bytes[9..].copy_from_slice(self.id.0.as_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for ConversationCursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
+        let bytes: [u8; 25] = bytes.try_into().map_err(|_| CursorError)?;
+        if bytes[0] != CONVERSATIONS {
+            return Err(CursorError);
+        }
+        let mut millis = [0; 8];
+        millis.copy_from_slice(&bytes[1..9]);
+        let id = Uuid::from_slice(&bytes[9..]).map_err(|_| CursorError)?;
+        Ok(Self { active_at: Timestamp::from_millis(i64::from_be_bytes(millis)), id: ConversationId(id) })
+    }
+}
+
 /// One byte of kind, then both numbers, big-endian, in URL-safe base 64: 23 characters.
 fn encode(kind: u8, numbers: [u64; 2]) -> String {
     let mut bytes = [kind; 17];
@@ -113,7 +152,9 @@ fn decode(kind: u8, text: &str) -> Result<[u64; 2], CursorError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cursor, PageCursor, Seq, StoreName};
+    use super::{ConversationCursor, Cursor, PageCursor, Seq, StoreName};
+    use crate::model::id::ConversationId;
+    use crate::model::timestamp::Timestamp;
 
     #[test]
     fn a_cursor_reads_back_and_nothing_else_reads_as_one() {
@@ -122,6 +163,9 @@ mod tests {
         let page = PageCursor { before: 7, shown: 20 };
         assert_eq!(page.to_string().parse(), Ok(page));
         assert!(page.to_string().parse::<Cursor>().is_err());
+        let list = ConversationCursor { active_at: Timestamp::from_millis(-5), id: ConversationId::make() };
+        assert_eq!(list.to_string().parse(), Ok(list));
+        assert!(page.to_string().parse::<ConversationCursor>().is_err());
         for bad in ["", "x", "42", "cgAAAAAA", &"A".repeat(23), &"A".repeat(10_000), "é"] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }

@@ -1,9 +1,10 @@
 //! Frames of `/ws`: what the server says, encoded once with its WebSocket header, and what a client
 //! may say, parsed. Shapes are those of docs/protocol.md.
 
+use super::chat::InboxPosition;
 use super::close::Close;
 use super::cursor::Cursor;
-use super::id::{ConnectionId, PostId, UserId};
+use super::id::{ConnectionId, ConversationId, MessageId, PostId, UserId};
 use super::post::Post;
 use super::secret::Secret;
 use super::timestamp::Timestamp;
@@ -55,9 +56,17 @@ pub enum ServerFrame<'a> {
         /// When it was deleted.
         deleted_at: Timestamp,
     },
-    /// What was missed cannot be replayed: read the timeline.
+    /// A message of a conversation that the user takes part in.
+    #[serde(rename_all = "camelCase")]
+    ChatMessage {
+        /// Which; what it says is in the history.
+        message_id: MessageId,
+        /// Where it was sent.
+        conversation_id: ConversationId,
+    },
+    /// What was missed cannot be replayed: read the timeline, or, where the reason is `chat`, the conversations.
     Resync {
-        /// Why: `expired`, `too_many`, `foreign`.
+        /// Why: `expired`, `too_many`, `foreign`, `chat`.
         reason: &'static str,
     },
     /// The node is leaving: come back elsewhere, or here, after that time.
@@ -96,6 +105,8 @@ struct Envelope<'a> {
     frame: ServerFrame<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_cursor: Option<String>,
 }
 
 impl<'a> ServerFrame<'a> {
@@ -115,7 +126,17 @@ impl<'a> ServerFrame<'a> {
     /// The frame as it goes over the wire, with a cursor where one is promised.
     #[must_use]
     pub fn encode(self, cursor: Option<Cursor>) -> Frame {
-        let envelope = Envelope { frame: self, cursor: cursor.map(|cursor| cursor.to_string()) };
+        self.encode_with(cursor, None)
+    }
+
+    /// The same, with where the user's inbox stands.
+    #[must_use]
+    pub fn encode_with(self, cursor: Option<Cursor>, inbox: Option<InboxPosition>) -> Frame {
+        let envelope = Envelope {
+            frame: self,
+            cursor: cursor.map(|cursor| cursor.to_string()),
+            chat_cursor: inbox.map(|position| position.to_string()),
+        };
         // Nothing in an envelope can fail to serialise: no map with keys that are not text.
         encode(0x1, &serde_json::to_vec(&envelope).unwrap_or_default())
     }
@@ -133,6 +154,18 @@ pub fn close(close: Close) -> Frame {
     let mut payload = close.code().to_be_bytes().to_vec();
     payload.extend_from_slice(close.reason().as_bytes());
     encode(0x8, &payload)
+}
+
+/// A ping of the protocol that carries something, which its answer repeats (RFC 6455, section 5.5.3).
+#[must_use]
+pub fn ping_with(payload: [u8; 8]) -> Frame {
+    encode(0x9, &payload)
+}
+
+/// A text frame that says that.
+#[must_use]
+pub fn text(payload: &[u8]) -> Frame {
+    encode(0x1, payload)
 }
 
 /// A final frame of one opcode with its length in the shortest form.
@@ -225,8 +258,10 @@ impl ClientFrame {
 #[cfg(test)]
 mod tests {
     use super::{ClientFrame, FrameError, ServerFrame, close, encode};
+    use crate::model::chat::InboxPosition;
     use crate::model::close::Close;
     use crate::model::cursor::{Cursor, Seq, StoreName};
+    use crate::model::id::{ConversationId, MessageId, UserId};
 
     #[test]
     fn a_frame_is_a_header_then_json_with_type_data_and_cursor() {
@@ -236,6 +271,16 @@ mod tests {
         assert_eq!(frame[0], 0x81);
         assert_eq!(usize::from(frame[1]), text.len());
         assert_eq!(text, format!(r#"{{"type":"pong","data":{{}},"cursor":"{cursor}"}}"#));
+    }
+
+    #[test]
+    fn a_message_of_a_chat_carries_where_the_inbox_stands() {
+        let (message_id, conversation_id) = (MessageId::make(), ConversationId::make());
+        let inbox = InboxPosition { store: StoreName(1), user: UserId::make(), place: 7 };
+        let frame = ServerFrame::ChatMessage { message_id, conversation_id }.encode_with(None, Some(inbox));
+        let data = format!(r#"{{"messageId":"{message_id}","conversationId":"{conversation_id}"}}"#);
+        let text = format!(r#"{{"type":"chatMessage","data":{data},"chat_cursor":"{inbox}"}}"#);
+        assert_eq!(std::str::from_utf8(&frame[4..]).unwrap(), text);
     }
 
     #[test]

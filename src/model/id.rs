@@ -70,6 +70,14 @@ id!(
     /// A published change; the `id` of its CloudEvent.
     EventId
 );
+id!(
+    /// A conversation.
+    ConversationId
+);
+id!(
+    /// A message of a conversation. Ids of one conversation grow, and each has the message's number in it.
+    MessageId
+);
 
 impl UserId {
     /// A number of it that others have little in common with.
@@ -94,6 +102,33 @@ pub struct NoRoomId;
 const ULID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl RoomId {
+    /// A new id, from the current time.
+    #[must_use]
+    pub fn make() -> Self {
+        let millis = u64::try_from(super::timestamp::Timestamp::now().millis()).unwrap_or(0);
+        // Of the 122 random bits the 48 at the top and 32 of those at the bottom.
+        let random = Uuid::new_v4().as_u128();
+        Self(u128::from(millis) << 80 | random >> 80 << 32 | random & 0xFFFF_FFFF)
+    }
+
+    /// Its 16 bytes, which sort as its text does.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id of these bytes.
+    #[must_use]
+    pub const fn of_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// When it was made, which its first 48 bits say.
+    #[must_use]
+    pub const fn made_at(self) -> super::timestamp::Timestamp {
+        super::timestamp::Timestamp::from_millis((self.0 >> 80) as i64)
+    }
+
     /// A number of it that others have little in common with.
     #[must_use]
     pub fn mixed(self) -> u64 {
@@ -143,6 +178,41 @@ impl ConnectionId {
     }
 }
 
+impl MessageId {
+    /// The id of a conversation's message number `number`, whose newest before it is `newest`: version 7 of `now`, never
+    /// earlier than the newest. Its last 32 bits are the number, modulo 2^32.
+    #[must_use]
+    pub fn numbered(number: u64, newest: Option<Self>, now: super::timestamp::Timestamp) -> Self {
+        let floor = newest.map_or(0, |id| millis(id.0) + 1);
+        let millis = u64::try_from(now.millis()).unwrap_or(0).max(floor);
+        let random = *Uuid::new_v4().as_bytes();
+        let mut tail = [0; 10];
+        tail[..6].copy_from_slice(&random[..6]);
+        tail[6..].copy_from_slice(&(number as u32).to_be_bytes());
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
+    }
+
+    /// The number of the message, where one of ours has this id.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        u64::from(self.0.as_u128() as u32)
+    }
+}
+
+impl ConversationId {
+    /// A number of it that others have little in common with.
+    #[must_use]
+    pub fn mixed(self) -> u64 {
+        let (high, low) = self.0.as_u64_pair();
+        mixed(high, low)
+    }
+}
+
+/// The milliseconds since 1970 that the first 48 bits of an id of version 7 say.
+fn millis(id: Uuid) -> u64 {
+    id.as_bytes()[..6].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+}
+
 impl PostId {
     /// An id for the next post of an author whose newest is `newest`: version 7 of `now`, and at
     /// least one millisecond later than the newest, whatever the clock says.
@@ -156,21 +226,29 @@ impl PostId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
     }
 
-    /// The milliseconds since 1970 that its first 48 bits say.
     fn millis(self) -> u64 {
-        self.0.as_bytes()[..6].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        millis(self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectionId, PostId, RoomId};
+    use super::{ConnectionId, MessageId, PostId, RoomId};
     use crate::model::timestamp::Timestamp;
 
     #[test]
     fn an_id_of_a_connection_says_when_it_was_made() {
         let (before, made, after) = (Timestamp::now(), ConnectionId::make().made_at(), Timestamp::now());
         assert!((before..=after).contains(&made), "{before} {made} {after}");
+    }
+
+    #[test]
+    fn a_messages_id_has_its_number_and_follows_the_one_before() {
+        let first = MessageId::numbered(7, None, Timestamp::from_millis(1_000_000));
+        let second = MessageId::numbered(8, Some(first), Timestamp::from_millis(400_000));
+        assert_eq!((first.number(), second.number()), (7, 8));
+        assert!(first < second);
+        assert_eq!(first.0.get_version_num(), 7);
     }
 
     #[test]
@@ -183,6 +261,15 @@ mod tests {
         {
             assert!(text.parse::<RoomId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rooms_id_says_when_it_was_made_and_reads_back() {
+        let (before, made, after) = (Timestamp::now(), RoomId::make(), Timestamp::now());
+        assert!((before..=after).contains(&made.made_at()), "{made}");
+        assert_eq!(made.to_string().parse(), Ok(made));
+        assert_eq!(RoomId::of_bytes(made.bytes()), made);
+        assert_ne!(RoomId::make(), RoomId::make());
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Content {
 }
 
 /// CR LF becomes LF, the ends are trimmed, NFC is applied; then 1 to `max` scalar values, none forbidden.
-fn parse_text(text: &str, max: usize) -> Result<String, ContentError> {
+pub(super) fn parse_text(text: &str, max: usize) -> Result<String, ContentError> {
     let text: String = text.replace("\r\n", "\n").trim().nfc().collect();
     if text.is_empty() {
         return Err(ContentError::Empty);

@@ -1,6 +1,6 @@
 //! Shards: the 256 parts of everything that has one home.
 
-use super::id::{RoomId, UserId};
+use super::id::{ConversationId, RoomId, UserId};
 
 /// A part of all users, with what belongs to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,12 @@ impl Shard {
     #[must_use]
     pub fn of(user: UserId) -> Self {
         Self((user.mixed() >> 56) as u8)
+    }
+
+    /// The shard that a conversation belongs to.
+    #[must_use]
+    pub fn of_conversation(conversation: ConversationId) -> Self {
+        Self((conversation.mixed() >> 56) as u8)
     }
 
     /// The shard that a room belongs to.

@@ -107,7 +107,10 @@ impl Parts {
             Followed::Done { since } => {
                 self.instants.pass(Instant::FollowStored(follow.follower)).await;
                 self.cache.forget(follow.follower).await;
-                expected.settle(since).await;
+                if expected.settle(since).await {
+                    // Nobody waits for it: where it is not noted down, a resume reads more than it needs.
+                    tokio::spawn(self.graph.follow_told(follow.id));
+                }
                 Ok(follow)
             }
             Followed::Already { since } => {

@@ -2,10 +2,12 @@
 
 pub mod account;
 pub mod cluster;
+pub mod converse;
 pub mod follow;
 pub mod like;
 pub mod page;
 pub mod publish;
+pub mod room;
 pub mod timeline;
 
 pub use page::{Listing, PageRequest};
@@ -29,6 +31,10 @@ pub struct Services {
     pub likes: like::Likes,
     /// With timelines.
     pub timeline: timeline::Timeline,
+    /// With conversations.
+    pub converse: converse::Converse,
+    /// With rooms.
+    pub rooms: room::Rooms,
     /// How often.
     pub limits: Arc<dyn Limits>,
 }

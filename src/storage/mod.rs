@@ -9,16 +9,18 @@
 //!
 //! Counts are exact: each is changed in the same write as the rows that it counts.
 
+pub mod chats;
 pub mod circuit;
 pub mod memory;
 pub mod moving;
 pub mod redis;
+pub mod rooms;
 pub mod scylla;
 pub mod sqlite;
 pub mod volatile;
 
 use crate::model::cursor::{Cursor, Seq, StoreName};
-use crate::model::id::{LoginId, PostId, UserId};
+use crate::model::id::{FollowId, LoginId, PostId, UserId};
 use crate::model::post::{Content, Post, PostView};
 use crate::model::shard::Shard;
 use crate::model::social::{Follow, Like};
@@ -332,6 +334,9 @@ pub trait Graph: Send + Sync {
     /// Follows, if the follower has fewer than `max` followees. The follow sees what comes after
     /// `Followed::Done.since`; the [`BACKFILL_POSTS`] newest before it join the timeline.
     fn follow(&self, follow: Follow, max: u64) -> Pending<Followed>;
+    /// Every connection that the follower had when it was stored knows of this follow: what was missed behind a cursor
+    /// need not be looked for from the follow on. Forgotten after an hour.
+    fn follow_told(&self, follow: FollowId) -> Pending<()>;
     /// Unfollows; answers the follow that ended.
     fn unfollow(&self, follower: UserId, followee: UserId, now: Timestamp) -> Pending<Option<Follow>>;
     /// Who follows `user`, newest follow first; none where there is no such user.

@@ -5,8 +5,9 @@
 //! never fails: where it cannot be known, the answer is that of somebody who knows nothing.
 
 use super::{Pending, Place};
-use crate::model::id::{ConnectionId, LoginId, UserId};
+use crate::model::id::{ConnectionId, LoginId, RoomId, UserId};
 use crate::model::post::PostView;
+use crate::model::room::ViewerKey;
 use crate::model::timestamp::Timestamp;
 use std::future::Future;
 use std::net::IpAddr;
@@ -38,6 +39,8 @@ pub enum Counted {
     Registration(IpAddr),
     /// A post.
     Post(UserId),
+    /// A press of a viewer, in a room.
+    Press(RoomId, ViewerKey),
 }
 
 /// Token buckets for each [`Counted`]; a limit of 0 is none. A bucket that was never taken from is full.
@@ -56,6 +59,13 @@ pub trait Revocations: Send + Sync {
     fn learn(&self, login: LoginId, expires_at: Timestamp) -> bool;
     /// Whether it was ended.
     fn is_revoked(&self, login: LoginId) -> bool;
+}
+
+/// Who beside a room's host hears of its effects. Waits for nothing, and nothing depends on it: what cannot be told now is
+/// told nobody.
+pub trait GameEvents: Send + Sync {
+    /// An effect, as its host is told of it. Those of a room are told in their order.
+    fn publish(&self, event: String);
 }
 
 /// Who is connected, for others to see. Waits for nothing and may forget: where there is more to tell

@@ -37,6 +37,13 @@ metrics! {
     DELIVERIES: Counter = "deliveries_total", "Frames of posts and deletions put on WebSockets, live.";
     DELIVERY_SECONDS: Seconds = "delivery_seconds", "Time from the commit of a post to its frame on a WebSocket.";
     CLOSES: Counter = "closes_total", "WebSockets that ended, by reason.";
+    STREAMS: Gauge = "streams", "Chat streams that are open.";
+    CHAT_DELIVERIES: Counter = "chat_deliveries_total", "Chat events given to a listener, by way (stream, socket).";
+    CHAT_DELIVERY_SECONDS: Seconds = "chat_delivery_seconds", "Time from a message's place in an inbox to a listener that waits for it.";
+    PRESSES: Counter = "presses_total", "Presses that were answered.";
+    ROOM_EFFECTS: Counter = "room_effects_total", "Effects that presses made.";
+    GAME_EVENTS: Counter = "game_events_total", "Effects on the channel of Redis, by what became of them (published, lost, heard).";
+    INBOX_LAG_SECONDS: Gauge = "inbox_lag_seconds", "Age of the oldest message that is not in every inbox yet; 0 without one.";
     JOBS_WAITING: Gauge = "jobs_waiting", "Jobs that are not done, by kind (delivery, event).";
     JOB_OLDEST_SECONDS: Gauge = "job_oldest_seconds", "Age of the oldest job that is not done; 0 without one.";
     MOVING_SECONDS: Gauge = "moving_seconds", "Age of the oldest entry between its commit and the last outbox; 0 without one.";

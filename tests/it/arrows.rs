@@ -62,7 +62,7 @@ const LIBRARIES: [(&str, &[&str]); 15] = [
     ("tokio_tungstenite", &["http/live", "cli/listen"]),
     ("ractor", &["actors", "http/live/socket.rs"]),
     ("roost_cluster", &["actors", "app"]),
-    ("prost", &["actors/wire.rs"]),
+    ("prost", &["actors/wire"]),
     ("rusqlite", &["storage/sqlite"]),
     ("fred", &["storage/redis"]),
     ("jsonwebtoken", &["identity"]),

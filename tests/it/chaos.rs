@@ -12,6 +12,8 @@ mod plan;
 use crate::harness::cluster::TestCluster;
 use crate::harness::crowd::{Crowd, Size, Tally};
 use crate::harness::dice::{Dice, seed, variable};
+use crate::harness::game::Game;
+use crate::harness::talk::Talk;
 use plan::Plan;
 use std::env;
 use std::path::Path;
@@ -19,6 +21,11 @@ use std::time::{Duration, Instant};
 
 /// What the crowd posts at most in one round; a timeline holds 800.
 const POSTS: usize = 700;
+/// Between two messages of each who talks.
+const TALK: Duration = Duration::from_millis(250);
+/// Viewers of a room, and the pause between two presses of each.
+const VIEWERS: usize = 8;
+const PRESS: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_fails_nothing_is_lost() {
@@ -66,9 +73,15 @@ async fn whatever_fails_nothing_is_lost() {
 async fn run(cluster: &mut TestCluster, plan: &Plan, mut dice: Dice, name: &str) -> Tally {
     let size = Size { posts: POSTS, pace: plan.pace(POSTS), ..Size::default() };
     let crowd = Crowd::gather(cluster.doors(), name, dice.split(), size).await;
+    let talk = Talk::begins(cluster.doors(), name, TALK).await;
+    let host = cluster.person(0, &format!("{name}-host")).await;
+    let game = Game::begins(cluster.doors(), host, VIEWERS, PRESS).await;
     crowd.posts(10).await;
     plan.happens(cluster).await;
     cluster.heal().await;
     cluster.is_whole().await;
-    crowd.settle().await
+    let (mut tally, told, played) = tokio::join!(crowd.settle(), talk.settle(), game.settle());
+    tally.add(told);
+    tally.add(played);
+    tally
 }

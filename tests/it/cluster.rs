@@ -4,6 +4,7 @@
 //! What is asked for is told by a [`Crowd`]; each fault has one of its own, and lasts until something is seen to have
 //! come of it.
 
+mod chats;
 mod clocks;
 mod crowds;
 mod dying;
@@ -13,6 +14,7 @@ mod listening;
 mod one;
 mod roles;
 mod rolling;
+mod rooms;
 mod strangers;
 
 use crate::harness::cluster::TestCluster;

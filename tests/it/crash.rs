@@ -9,6 +9,7 @@
 
 mod listener;
 mod store;
+mod talker;
 mod writer;
 
 use crate::harness::child::RealServer;
@@ -37,9 +38,12 @@ async fn killed_at_any_instant_it_loses_nothing_that_it_answered() {
     let mut dice = Dice::thrown("crash");
     let mut server = RealServer::start();
     let (mut writers, mut listeners) = audience(&server, &mut dice).await;
+    let (mut talker, mut hearer) = talker::pair(server.person("tom").await, server.person("una").await).await;
     let mut made = Vec::new();
     for round in 1..=rounds {
         settle(&mut writers, &mut listeners, &mut made).await;
+        talker.settles().await;
+        hearer.catches_up(&talker.sent).await;
 
         let (answered, mut answers) = watch::channel(0);
         let last = dice.below(ANSWERS);
@@ -52,13 +56,17 @@ async fn killed_at_any_instant_it_loses_nothing_that_it_answered() {
             tokio::time::sleep(after).await;
             server.kill();
         };
-        soon("a round", async { tokio::join!(writing, listening, killing) }).await;
+        let (talking, hearing) = (talker.talks(&answered), hearer.listens());
+        soon("a round", async { tokio::join!(writing, talking, listening, hearing, killing) }).await;
         store::is_whole(&server);
         println!("round {round}: killed after {} answers", *answers.borrow());
         server.spawn();
         join_all(listeners.iter().map(who_comes_anew_is_shown_nothing_old)).await;
     }
     settle(&mut writers, &mut listeners, &mut made).await;
+    talker.settles().await;
+    hearer.catches_up(&talker.sent).await;
+    talker.everything_is_in_the_history().await;
     join_all(writers.iter().map(everything_answered_is_there_and_nothing_else)).await;
     server.kill();
     store::is_whole(&server);

@@ -2,7 +2,9 @@
 
 mod accounts;
 mod arrows;
+mod browser;
 mod chaos;
+mod chat;
 mod cluster;
 mod compose;
 mod crash;
@@ -18,6 +20,7 @@ mod live;
 mod origins;
 mod posts;
 mod redis;
+mod rooms;
 mod running;
 mod social;
 mod storage;

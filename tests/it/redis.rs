@@ -3,6 +3,7 @@
 
 mod contract;
 mod failing;
+mod game_events;
 mod nodes;
 mod starting;
 mod stored;

@@ -7,6 +7,7 @@ mod logs;
 mod start;
 mod stop;
 mod tls;
+mod unread;
 
 use crate::harness::child::RealServer;
 use crate::harness::rest::Rest;

@@ -57,6 +57,8 @@ fn every_block_of_the_tour_does_what_the_readme_says() {
             said_by("register \"")
         );
     }
+    let pressed = said_by("press anna;");
+    assert_eq!(pressed.matches("\"effect_triggered\":true").count(), 1, "{pressed}");
     let heard = said_by("grep '\"newPost\"'");
     let posts: Vec<Value> = heard.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut shown: Vec<_> = posts.iter().filter(|frame| frame["type"] == "newPost").collect();

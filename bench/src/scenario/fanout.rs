@@ -2,16 +2,13 @@
 //!
 //! Roost and the floor take turns in one run, so that what else the machine does falls on both.
 
-use std::sync::Arc;
-
 use hdrhistogram::Histogram;
 
-use crate::audience::Audience;
-use crate::board::Board;
 use crate::error::Result;
-use crate::floor::{Floor, Order, frame_by_contract};
+use crate::floor::{Floor, frame_by_contract};
 use crate::progress::Progress;
-use crate::scenario::online::{AFTERWORK, Online, PATIENCE};
+use crate::scenario::ground::Ground;
+use crate::scenario::online::Online;
 use crate::scenario::{Settings, add_faults, add_from_answer};
 use crate::stats::{Report, latencies, median, micros_each};
 use crate::tally::Tally;
@@ -66,7 +63,9 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
         let users = arguments.users.unwrap_or(arguments.followers);
         Some(Online::set(settings, arguments.followers, users, posts, &progress).await?)
     };
-    let mut floor = Ground::set(settings, arguments.followers, posts, &progress).await?;
+    let bare = (Floor::start(&settings.out)?, 1);
+    let seats = (arguments.followers, || Door::Bare);
+    let mut floor = Ground::set(settings, bare, seats, (frame_by_contract(), posts), &progress).await?;
 
     for rate in &arguments.rates {
         let posts = (rate * arguments.seconds).round() as u32;
@@ -142,13 +141,9 @@ impl Side {
 
     async fn floor_round(&mut self, ground: &mut Ground, rate: f64, posts: u32) -> Result<()> {
         ground.publish(50.0, WARM_UP).await?;
-        let before = ground.floor.usage()?;
-        ground.publish(rate, posts).await?;
-        let after = ground.floor.usage()?;
-        let tally = ground.audience.tally();
-        let due = u64::from(posts) * ground.audience.len() as u64;
-        self.lost += due.saturating_sub(tally.delivered);
-        self.add(&tally, after.cpu.saturating_sub(before.cpu));
+        let (cpu, lost) = ground.publish(rate, posts).await?;
+        self.lost += lost;
+        self.add(&ground.audience.tally(), cpu);
         Ok(())
     }
 
@@ -158,46 +153,5 @@ impl Side {
         // All have the same bounds, so that adding cannot fail.
         let _same_bounds = self.from_send.add(&tally.from_send);
         let _same_bounds = self.from_answer.add(&tally.from_answer);
-    }
-}
-
-/// The floor and those who listen to it.
-#[derive(Debug)]
-struct Ground {
-    floor: Floor,
-    audience: Audience,
-    board: Arc<Board>,
-    text: String,
-}
-
-impl Ground {
-    async fn set(settings: &Settings, followers: usize, posts: usize, progress: &Progress) -> Result<Self> {
-        let floor = Floor::start(&settings.out)?;
-        let board = Arc::new(Board::new(posts));
-        let mut audience = Audience::new(settings.ears, Arc::clone(&board), false)?;
-        for _ in 0..followers {
-            audience.add(Door::Bare);
-        }
-        audience.connect_range(0..followers, floor.address(), progress).await?;
-        Ok(Self { floor, audience, board, text: frame_by_contract() })
-    }
-
-    async fn publish(&mut self, rate: f64, posts: u32) -> Result<()> {
-        self.audience.forget();
-        let first = self.board.peek_number();
-        for _ in 0..posts {
-            self.board.take_number();
-        }
-        self.floor.publish(&Order {
-            sockets: self.audience.len(),
-            rate,
-            posts,
-            first,
-            text: self.text.clone(),
-        })?;
-        let due = u64::from(posts) * self.audience.len() as u64;
-        self.audience.settle(due, PATIENCE).await;
-        tokio::time::sleep(AFTERWORK).await;
-        Ok(())
     }
 }

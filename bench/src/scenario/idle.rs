@@ -10,12 +10,10 @@ use crate::people::{follow, register};
 use crate::plot::{Axis, Line, Plot};
 use crate::progress::Progress;
 use crate::publisher::{Lane, publish};
+use crate::scenario::waiting::Waiting;
 use crate::scenario::{Settings, add_faults};
-use crate::stats::{Report, mebibytes, micros_each};
+use crate::stats::{Report, mebibytes};
 use crate::upgrade::Door;
-
-/// Memory is read each time that so many more are connected.
-const STEP: usize = 1_000;
 
 /// Connections that come and go before the empty server's memory is read.
 const WARM_UP: usize = 50;
@@ -66,46 +64,20 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     }
 
     let window = Duration::from_secs(arguments.seconds);
-    let empty_cpu = {
-        let _stage = progress.spinner("the empty server");
-        let before = server.usage()?.cpu;
-        tokio::time::sleep(window).await;
-        server.usage()?.cpu.saturating_sub(before)
-    };
-    let empty = server.usage()?;
-    let mut curve = vec![(0.0, mebibytes(empty.anonymous))];
-    for first in (0..arguments.sessions).step_by(STEP) {
-        let last = (first + STEP).min(arguments.sessions);
-        audience.connect_range(first..last, address, &progress).await?;
-        let connected = |tally: &crate::tally::Tally| tally.connected == last as u64;
-        audience.wait_for("every connected frame", Duration::from_secs(60), connected).await?;
-        curve.push((last as f64, mebibytes(server.usage()?.anonymous)));
-    }
-    let full_cpu = {
-        let _stage = progress.spinner("the full server");
-        // What connecting left to do ends first.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let before = server.usage()?.cpu;
-        tokio::time::sleep(window).await;
-        server.usage()?.cpu.saturating_sub(before)
-    };
-    let full = server.usage()?;
+    let waiting = Waiting::measure(&server, &audience, window, &progress).await?;
 
     // Sessions that wait are worth their memory only if a post still reaches them all.
-    let sessions = arguments.sessions as f64;
     let mut lanes = [Lane::new(address, &authors[0])];
     let published = publish(&mut lanes, &board, 1.0, 1).await;
     audience.settle(published.answered * arguments.sessions as u64, Duration::from_secs(10)).await;
     let tally = audience.tally();
 
-    let each = |full: u64, empty: u64| (full as f64 - empty as f64) / sessions / 1024.0;
-    report.figure("sessions", sessions, "");
-    report.bar("memory a session (anonymous)", each(full.anonymous, empty.anonymous), "KiB", 12.0);
-    report.figure("memory a session (proportional)", each(full.proportional, empty.proportional), "KiB");
-    report.figure("memory of the empty server (anonymous)", mebibytes(empty.anonymous), "MiB");
-    let session_seconds = sessions * window.as_secs_f64();
-    report.bar("CPU a session-second", micros_each(full_cpu, session_seconds), "µs", 1.0);
-    report.figure("CPU of the empty server a second", micros_each(empty_cpu, window.as_secs_f64()), "µs");
+    report.figure("sessions", arguments.sessions as f64, "");
+    report.bar("memory a session (anonymous)", waiting.anonymous_each(), "KiB", 12.0);
+    report.figure("memory a session (proportional)", waiting.proportional_each(), "KiB");
+    report.figure("memory of the empty server (anonymous)", mebibytes(waiting.empty.anonymous), "MiB");
+    report.bar("CPU a session-second", waiting.cpu_each(), "µs", 1.0);
+    report.figure("CPU of the empty server a second", waiting.empty_cpu(), "µs");
     let lost = (arguments.sessions as u64).saturating_sub(tally.delivered);
     report.bar("sessions that one post afterwards did not reach", lost as f64, "", 0.0);
     add_faults(&mut report, "sessions", &tally);
@@ -121,6 +93,6 @@ pub async fn run(arguments: &Arguments, settings: &Settings) -> Result<Report> {
     ));
     report.note("CPU is the whole server's, over the sessions; heartbeats as by default");
     report.plot = Plot::new("idle", Axis::linear("sessions"), Axis::linear("MiB (anonymous)"));
-    report.plot.lines.push(Line { name: "memory".to_owned(), points: curve });
+    report.plot.lines.push(Line { name: "memory".to_owned(), points: waiting.curve });
     Ok(report)
 }

@@ -1,9 +1,14 @@
 //! The scenarios: each sets its scene through the public API, measures, and hands back a report.
 
 pub mod celebrity;
+pub mod chat;
 pub mod failover;
 pub mod fanout;
+pub mod game;
+mod ground;
+pub mod history;
 pub mod idle;
+pub mod idle_streams;
 pub mod nodes;
 mod online;
 pub mod pages;
@@ -11,11 +16,13 @@ pub mod publish;
 pub mod reconnect;
 pub mod rest;
 pub mod rolling;
+pub mod rooms;
 pub mod saturate;
 mod scene;
 pub mod spread;
 pub mod stalled;
 pub mod timeline;
+mod waiting;
 
 use std::path::PathBuf;
 

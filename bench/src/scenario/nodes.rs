@@ -1,13 +1,10 @@
 //! `nodes`: what a delivery costs on three nodes, by one node's on the same engines, in turn; and how many frames go
 //! from node to node for a post: as many as other nodes have somebody who follows, and none where nobody does.
 
-use std::process::Command;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use crate::board::Board;
-use crate::error::{Error, Result, io_error};
+use crate::error::{Error, Result};
 use crate::people::{Person, follow, register};
 use crate::progress::Progress;
 use crate::publisher::{Lane, publish};
@@ -165,7 +162,7 @@ async fn count_frames(
     scene.audience.wait_for("the fan's connected frame", patience, |tally| tally.connected == 1).await?;
     let mut elsewhere = 0;
     for author in &heard {
-        elsewhere += u32::from(home_of(settings, &scene, author)? != "node-0");
+        elsewhere += u32::from(scene.cluster.home_of(&settings.server, "author", &author.id)? != "node-0");
     }
     let before = scene.cluster.frames().await?;
     post_each(&scene, &heard).await;
@@ -186,21 +183,4 @@ async fn post_each(scene: &Scene, authors: &[Person]) {
     let mut lanes: Vec<Lane> = lanes.map(|(author, address)| Lane::new(*address, author)).collect();
     publish(&mut lanes, &board, 40.0, posts).await;
     tokio::time::sleep(crate::scenario::online::AFTERWORK).await;
-}
-
-/// The home of an author, as the program says.
-fn home_of(settings: &Settings, scene: &Scene, author: &Person) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Where {
-        home: Option<String>,
-    }
-
-    let data = scene.cluster.data(0);
-    let mut command = Command::new(&settings.server);
-    command.args(["where", "author", &author.id, "--json"]).env("ROOST_DATA_DIR", data);
-    let said = command.output().map_err(io_error("roost where"))?;
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    let place: Where = serde_json::from_slice(&said.stdout)
-        .map_err(|error| Error::Refused(format!("roost where: {error}: {text}")))?;
-    Ok(place.home.unwrap_or_default())
 }

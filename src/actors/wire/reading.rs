@@ -149,6 +149,6 @@ pub(super) fn uuid_of(bytes: &[u8]) -> Result<Uuid, Garbled> {
     Uuid::from_slice(bytes).map_err(|_| Garbled)
 }
 
-fn hash_of(bytes: &[u8]) -> Result<TokenHash, Garbled> {
+pub(super) fn hash_of(bytes: &[u8]) -> Result<TokenHash, Garbled> {
     bytes.try_into().map_err(|_| Garbled)
 }

@@ -1,6 +1,6 @@
 //! What a listener promises, over real sockets.
 
-use super::{Certificates, Listener, Peer, Slot};
+use super::{Certificates, Listener, Peer, Slot, Tcp};
 use axum::Router;
 use axum::extract::{Extension, Request};
 use axum::http::StatusCode;
@@ -165,7 +165,7 @@ const UPGRADE: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgra
 
 #[tokio::test]
 async fn an_upgraded_connection_is_its_tcp_stream() {
-    let running = start(echo::<TcpStream>(), None, 1);
+    let running = start(echo::<Tcp>(), None, 1);
     let mut stream = TcpStream::connect(running.addr).await.unwrap();
     let answer = say(&mut stream, UPGRADE).await;
     assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with('!'), "{answer}");
@@ -174,7 +174,7 @@ async fn an_upgraded_connection_is_its_tcp_stream() {
 #[tokio::test]
 async fn under_tls_an_upgraded_connection_is_its_tls_stream() {
     let (client, certificates) = certificates();
-    let running = start(echo::<TlsStream<TcpStream>>(), Some(certificates), 1);
+    let running = start(echo::<TlsStream<Tcp>>(), Some(certificates), 1);
     let tcp = TcpStream::connect(running.addr).await.unwrap();
     let mut stream = client.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
     stream.write_all(UPGRADE.as_bytes()).await.unwrap();

@@ -1,29 +1,41 @@
-//! `GET /ws`: the upgrade. What flows afterwards is [`socket`]'s and the session's.
+//! `GET /ws`: the upgrade. What flows afterwards is [`socket`]'s and the session's. Beside it [`stream`], which carries
+//! chats alone, over plain HTTP; for rooms [`host`], at `/ws/rooms`, and [`room_stream`].
 //!
 //! A token comes as `?token=`, as `Authorization: Bearer` or as the subprotocol pair `bearer, {jwt}`. All
 //! refusals come before the upgrade, as problem+json.
 
+pub mod host;
+pub mod inbox;
+pub mod line;
+pub mod progress;
 pub mod pulse;
+pub mod room_stream;
 pub mod socket;
+mod sse;
+pub mod stream;
 pub mod wire;
 
+use self::inbox::Inbox;
 use self::socket::{Bounds, Socket};
 use self::wire::Upgrade;
 use super::Edge;
 use super::address::Address;
 use super::caller::is_from_our_page;
 use super::cookies;
+use super::headers::RequestId;
 use super::limits::charge;
 use super::listener::Slot;
 use super::problem::{Code, Problem};
+use crate::actors::inboxes::Delivery;
 use crate::actors::node::NodeHandle;
-use crate::actors::session::{SessionArguments, SessionWorld};
+use crate::actors::session::{Beginning, SessionArguments, SessionWorld};
 use crate::model::cursor::{Cursor, CursorError};
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, UserId};
 use crate::model::secret::Secret;
 use crate::model::user::Caller;
+use crate::telemetry::metric;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -33,6 +45,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The subprotocol that is followed by a token.
@@ -46,6 +59,8 @@ pub struct Live {
     pub world: Arc<SessionWorld>,
     /// The bounds of each.
     pub bounds: Bounds,
+    /// Chat streams that a user may hold.
+    pub streams: usize,
 }
 
 /// Why a request for `/ws` is not an upgrade that can be made.
@@ -67,12 +82,14 @@ struct Handshake {
     /// Wherever it stood; none where a cookie is to speak.
     token: Option<Secret>,
     cursor: Option<String>,
+    chat_cursor: Option<String>,
 }
 
 /// Answers `GET /ws`.
 pub(super) async fn upgrade(
     State(edge): State<Edge>,
     Address(address): Address,
+    Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
@@ -85,7 +102,7 @@ pub(super) async fn upgrade(
         return Err(Problem::new(Code::NotReady).because("the node takes no connections now"));
     }
     let slot = parts.extensions.remove::<Slot>();
-    Ok(handshake.accept(&edge.live, caller, cursor, slot))
+    Ok(handshake.accept(&edge.live, caller, cursor, request_id, slot))
 }
 
 /// Whose upgrade it is: by its token, else by the cookie, which a page of ours must have sent.
@@ -128,8 +145,9 @@ impl Handshake {
         let bearer_protocol = from_protocol.is_some();
         let token = query_value(parts, "token").or_else(|| header_token(headers)).or(from_protocol);
         let cursor = query_value(parts, "cursor");
+        let chat_cursor = wants(query_value(parts, "chat_cursor"));
         let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(HandshakeError::NotAnUpgrade)?;
-        Ok(Self { upgrade, accept, bearer_protocol, token: token.map(Secret::new), cursor })
+        Ok(Self { upgrade, accept, bearer_protocol, token: token.map(Secret::new), cursor, chat_cursor })
     }
 
     /// The cursor to resume from, if one came along.
@@ -138,19 +156,28 @@ impl Handshake {
     }
 
     /// Upgrades for a caller whose token was checked: answers 101, and the connection lives on.
-    fn accept(self, live: &Live, caller: Caller, cursor: Option<Cursor>, slot: Option<Slot>) -> Response {
+    fn accept(
+        self,
+        live: &Live,
+        caller: Caller,
+        cursor: Option<Cursor>,
+        request_id: RequestId,
+        slot: Option<Slot>,
+    ) -> Response {
         // From here on the client counts as connected, so before it can know.
         let start = live.node.beginning();
         let (world, bounds) = (live.world.clone(), live.bounds);
-        let upgrade = self.upgrade;
+        let (upgrade, chat_cursor) = (self.upgrade, self.chat_cursor);
         tokio::spawn(async move {
             // Boxed: what beginning needs would sit in every idle connection.
             let socket = Box::pin(async move {
                 let upgrade = upgrade.await.ok().and_then(Upgrade::of)?;
                 let connection = ConnectionId::make();
-                let arguments =
-                    |outbox| SessionArguments { world, connection, caller, outbox, cursor, start };
-                Socket::open(upgrade, bounds, arguments).await
+                let (feed, inbox) = oneshot::channel();
+                let inbox = Inbox::awaited(inbox, request_id.0);
+                let beginning = Beginning { cursor, start, chat_cursor, feed };
+                let arguments = |outbox| SessionArguments { world, connection, caller, outbox, beginning };
+                Socket::open(upgrade, bounds, inbox, arguments).await
             });
             if let Some(mut socket) = socket.await {
                 socket.run().await;
@@ -158,19 +185,24 @@ impl Handshake {
             // Held until here: the connection counts among those that are open.
             drop(slot);
         });
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        if let Ok(accept) = HeaderValue::try_from(self.accept) {
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        }
-        if self.bearer_protocol {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER));
-        }
-        response
+        switching(self.accept, self.bearer_protocol)
     }
+}
+
+/// The answer to an upgrade.
+fn switching(accept: String, bearer_protocol: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::try_from(accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if bearer_protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER));
+    }
+    response
 }
 
 /// Whether a comma-separated header has a word, regardless of case.
@@ -203,6 +235,22 @@ fn protocol_token(headers: &HeaderMap) -> Option<String> {
 fn query_value(parts: &Parts, name: &str) -> Option<String> {
     let query = parts.uri.query()?;
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// A text that says something.
+fn wants(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// A chat event was given to a connection, in answer to that request.
+fn note_delivery(way: &'static str, request_id: &str, user: UserId, delivery: &Delivery) {
+    let (message, conversation) = (delivery.event.message, delivery.event.conversation);
+    tracing::info!(
+        target: "roost::chat::delivered",
+        requestId = request_id, userId = %user, conversationId = %conversation, messageId = %message, way,
+        "message {message} delivered"
+    );
+    metrics::counter!(metric::CHAT_DELIVERIES, "way" => way).increment(1);
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the connection's [`Outbox`], so that pushes, pongs and close frames have one order.
 
 use crate::actors::outbox::{Drained, Outbox};
+use crate::http::listener::Tcp;
 use crate::model::close::Close;
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
@@ -24,18 +25,18 @@ pub enum Upgrade {
     /// Bare TCP: relays write to it themselves.
     Plain(Arc<TcpStream>, Vec<u8>),
     /// TLS: only the connection's task writes to it.
-    Tls(Box<TlsStream<TcpStream>>, Vec<u8>),
+    Tls(Box<TlsStream<Tcp>>, Vec<u8>),
 }
 
 impl Upgrade {
     /// Takes an upgraded connection apart; `None` where it is of a kind that the listener does not make.
     #[must_use]
     pub fn of(upgraded: Upgraded) -> Option<Self> {
-        let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => return Some(Self::Plain(Arc::new(parts.io.into_inner()), parts.read_buf.to_vec())),
+        let upgraded = match downcast::<TokioIo<Tcp>>(upgraded) {
+            Ok(parts) => return Some(Self::Plain(parts.io.into_inner().0, parts.read_buf.to_vec())),
             Err(upgraded) => upgraded,
         };
-        let parts = downcast::<TokioIo<TlsStream<TcpStream>>>(upgraded).ok()?;
+        let parts = downcast::<TokioIo<TlsStream<Tcp>>>(upgraded).ok()?;
         Some(Self::Tls(Box::new(parts.io.into_inner()), parts.read_buf.to_vec()))
     }
 }
@@ -48,7 +49,7 @@ pub struct Reading {
 
 enum Source {
     Plain(Arc<TcpStream>),
-    Tls(ReadHalf<Box<TlsStream<TcpStream>>>),
+    Tls(ReadHalf<Box<TlsStream<Tcp>>>),
 }
 
 /// The way out of an outbox that a push did not empty.
@@ -56,7 +57,7 @@ pub enum Writing {
     /// Bare TCP, and whether it was full the last time.
     Plain(Arc<TcpStream>, bool),
     /// TLS, and what it has been handed.
-    Tls(WriteHalf<Box<TlsStream<TcpStream>>>, BytesMut),
+    Tls(WriteHalf<Box<TlsStream<Tcp>>>, BytesMut),
 }
 
 /// How far writing got.
@@ -79,7 +80,7 @@ impl Reading {
 
     /// Of the reading half of a TLS stream.
     #[must_use]
-    pub fn tls(half: ReadHalf<Box<TlsStream<TcpStream>>>, outbox: Arc<Outbox>) -> Self {
+    pub fn tls(half: ReadHalf<Box<TlsStream<Tcp>>>, outbox: Arc<Outbox>) -> Self {
         Self { source: Source::Tls(half), outbox }
     }
 }

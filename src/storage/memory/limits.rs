@@ -1,7 +1,8 @@
 //! Limits as token buckets in this process, by governor: one for each user or address that lately took
 //! a token. A bucket that is full again is forgotten, so memory goes with who comes, not with who came.
 
-use crate::model::id::UserId;
+use crate::model::id::{RoomId, UserId};
+use crate::model::room::ViewerKey;
 use crate::storage::Pending;
 use crate::storage::volatile::{Counted, Limits};
 use governor::clock::{Clock, DefaultClock};
@@ -32,6 +33,8 @@ pub struct Rates {
     pub logins_per_minute: Option<NonZeroU32>,
     /// Registrations, by address.
     pub registrations_per_hour: Option<NonZeroU32>,
+    /// Presses of a viewer, in a room.
+    pub presses_per_second: Option<NonZeroU32>,
 }
 
 impl Rates {
@@ -47,6 +50,7 @@ impl Rates {
             Counted::AddressRequest(_) => self.address_requests_per_second.map(Quota::per_second),
             Counted::Login(_) => self.logins_per_minute.map(Quota::per_minute),
             Counted::Registration(_) => self.registrations_per_hour.map(Quota::per_hour),
+            Counted::Press(..) => self.presses_per_second.map(Quota::per_second),
         }
     }
 }
@@ -58,6 +62,7 @@ pub struct Buckets<C: Clock = DefaultClock> {
     address_requests: Option<Keyed<IpAddr, C>>,
     logins: Option<Keyed<IpAddr, C>>,
     registrations: Option<Keyed<IpAddr, C>>,
+    presses: Option<Keyed<(RoomId, ViewerKey), C>>,
 }
 
 impl Buckets {
@@ -72,6 +77,7 @@ impl<C: Clock + Clone> Buckets<C> {
     fn by_clock(rates: Rates, clock: C) -> Self {
         // Whose bucket it is does not change its size.
         let (user, address) = (UserId(uuid::Uuid::nil()), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let press = Counted::Press(RoomId::of_bytes([0; 16]), ViewerKey(0));
         let quota = |what| rates.quota(what);
         Self {
             requests: keyed(quota(Counted::Request(user)), &clock),
@@ -79,6 +85,7 @@ impl<C: Clock + Clone> Buckets<C> {
             address_requests: keyed(quota(Counted::AddressRequest(address)), &clock),
             logins: keyed(quota(Counted::Login(address)), &clock),
             registrations: keyed(quota(Counted::Registration(address)), &clock),
+            presses: keyed(quota(press), &clock),
         }
     }
 
@@ -90,6 +97,7 @@ impl<C: Clock + Clone> Buckets<C> {
             Counted::AddressRequest(address) => take_from(self.address_requests.as_ref(), &network(address)),
             Counted::Login(address) => take_from(self.logins.as_ref(), &network(address)),
             Counted::Registration(address) => take_from(self.registrations.as_ref(), &network(address)),
+            Counted::Press(room, viewer) => take_from(self.presses.as_ref(), &(room, viewer)),
         }
     }
 }
@@ -162,6 +170,7 @@ mod tests {
         address_requests_per_second: NonZeroU32::new(100),
         logins_per_minute: NonZeroU32::new(20),
         registrations_per_hour: NonZeroU32::new(100),
+        presses_per_second: NonZeroU32::new(10),
     };
 
     fn buckets(rates: Rates) -> (Buckets<FakeRelativeClock>, FakeRelativeClock) {

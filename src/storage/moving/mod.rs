@@ -5,15 +5,19 @@
 //! timelines. [`copy()`] brings one into the other. Deleted posts, ended follows and deliveries under way stay
 //! behind: cursors of the old store are foreign to the new one, and who comes with one reads its timeline.
 
+mod chat;
 mod copy;
 mod record;
+mod room;
 mod sum;
 
+pub use chat::{InboxEvent, MovedChatKey, MovedConversation, MovedInbox, MovedMember, MovedMessage};
 pub use copy::{Compared, CopyError, Step, copy};
 pub use record::{
     EndedLogin, Kind, Liked, MovedAuthor, MovedFollow, MovedKey, MovedLetter, MovedLogin, MovedOutsider,
     MovedPost, MovedToken, MovedUser, Record, SeesFrom, WaitingEvent,
 };
+pub use room::{MovedEffect, MovedPresses, MovedRoom};
 pub use sum::Sum;
 
 use super::Pending;
@@ -99,7 +103,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them. Who is named by a record comes before it; what an author has is counted once all of it is there.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 23] = [
         Self::Take(Kind::Users),
         Self::Take(Kind::Outsiders),
         Self::Take(Kind::Logins),
@@ -109,6 +113,15 @@ impl Stage {
         Self::Take(Kind::Posts),
         Self::Take(Kind::Likes),
         Self::Take(Kind::Follows),
+        Self::Take(Kind::Conversations),
+        Self::Take(Kind::Members),
+        Self::Take(Kind::Messages),
+        Self::Take(Kind::ChatKeys),
+        Self::Take(Kind::Inboxes),
+        Self::Take(Kind::InboxEvents),
+        Self::Take(Kind::Rooms),
+        Self::Take(Kind::Effects),
+        Self::Take(Kind::Presses),
         Self::Settle,
         Self::Take(Kind::Authors),
         Self::Take(Kind::Events),

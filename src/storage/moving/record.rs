@@ -3,6 +3,8 @@
 //! A record's [`sealed`](Record::sealed) form is what must be the same in both stores: without the numbers by which
 //! each store keeps its own order.
 
+use super::chat::{InboxEvent, MovedChatKey, MovedConversation, MovedInbox, MovedMember, MovedMessage};
+use super::room::{MovedEffect, MovedPresses, MovedRoom};
 use crate::model::cursor::Seq;
 use crate::model::id::{FollowId, LikeId, LoginId, PostId, UserId};
 use crate::model::timestamp::Timestamp;
@@ -33,6 +35,24 @@ pub enum Kind {
     Likes,
     /// [`MovedFollow`]
     Follows,
+    /// [`MovedConversation`]
+    Conversations,
+    /// [`MovedMember`]
+    Members,
+    /// [`MovedMessage`]
+    Messages,
+    /// [`MovedChatKey`]
+    ChatKeys,
+    /// [`MovedInbox`]
+    Inboxes,
+    /// [`InboxEvent`]
+    InboxEvents,
+    /// [`MovedRoom`]
+    Rooms,
+    /// [`MovedEffect`]
+    Effects,
+    /// [`MovedPresses`]
+    Presses,
     /// [`MovedAuthor`]
     Authors,
     /// [`WaitingEvent`]
@@ -43,7 +63,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 21] = [
         Self::Users,
         Self::Outsiders,
         Self::Logins,
@@ -53,6 +73,15 @@ impl Kind {
         Self::Posts,
         Self::Likes,
         Self::Follows,
+        Self::Conversations,
+        Self::Members,
+        Self::Messages,
+        Self::ChatKeys,
+        Self::Inboxes,
+        Self::InboxEvents,
+        Self::Rooms,
+        Self::Effects,
+        Self::Presses,
         Self::Authors,
         Self::Events,
         Self::Letters,
@@ -71,6 +100,15 @@ impl Kind {
             Self::Posts => "posts",
             Self::Likes => "likes",
             Self::Follows => "follows",
+            Self::Conversations => "conversations",
+            Self::Members => "conversation members",
+            Self::Messages => "messages",
+            Self::ChatKeys => "chat keys",
+            Self::Inboxes => "inboxes",
+            Self::InboxEvents => "inbox events",
+            Self::Rooms => "rooms",
+            Self::Effects => "effects",
+            Self::Presses => "groups of presses",
             Self::Authors => "counts",
             Self::Events => "events",
             Self::Letters => "dead letters",
@@ -105,6 +143,24 @@ pub enum Record {
     Like(Liked),
     /// Of [`Kind::Follows`].
     Follow(MovedFollow),
+    /// Of [`Kind::Conversations`].
+    Conversation(MovedConversation),
+    /// Of [`Kind::Members`].
+    Member(MovedMember),
+    /// Of [`Kind::Messages`].
+    Message(MovedMessage),
+    /// Of [`Kind::ChatKeys`].
+    ChatKey(MovedChatKey),
+    /// Of [`Kind::Inboxes`].
+    Inbox(MovedInbox),
+    /// Of [`Kind::InboxEvents`].
+    InboxEvent(InboxEvent),
+    /// Of [`Kind::Rooms`].
+    Room(MovedRoom),
+    /// Of [`Kind::Effects`].
+    Effect(MovedEffect),
+    /// Of [`Kind::Presses`].
+    Presses(MovedPresses),
     /// Of [`Kind::Authors`].
     Author(MovedAuthor),
     /// Of [`Kind::Events`].
@@ -340,6 +396,15 @@ impl Record {
             Self::Follow(follow) => {
                 json!([follow.id, follow.follower, follow.followee, follow.created_at.millis(), follow.place])
             }
+            Self::Conversation(record) => record.sealed(),
+            Self::Member(record) => record.sealed(),
+            Self::Message(record) => record.sealed(),
+            Self::ChatKey(record) => record.sealed(),
+            Self::Inbox(record) => record.sealed(),
+            Self::InboxEvent(record) => record.sealed(),
+            Self::Room(record) => record.sealed(),
+            Self::Effect(record) => record.sealed(),
+            Self::Presses(record) => record.sealed(),
             Self::Author(author) => {
                 json!([author.id, author.newest, author.posts, author.followers, author.following])
             }

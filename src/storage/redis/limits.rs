@@ -59,6 +59,7 @@ fn key(what: Counted) -> String {
         Counted::Post(user) => format!("roost:limit:post:{user}"),
         Counted::AddressRequest(address) => format!("roost:limit:address:{}", network(address)),
         Counted::Login(address) => format!("roost:limit:login:{}", network(address)),
+        Counted::Press(room, viewer) => format!("roost:limit:press:{room}:{:016x}", viewer.0),
         Counted::Registration(address) => format!("roost:limit:registration:{}", network(address)),
     }
 }

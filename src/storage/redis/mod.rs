@@ -6,9 +6,10 @@
 //! found again by itself.
 //!
 //! Keys: `ws:connection:{connection}`, `timeline:{user}`, `roost:limit:{what}:{whose}`, `roost:probe`, the
-//! operator's key of the stream of events, and the channel `roost:revoked`.
+//! operator's key of the stream of events, and the channels `roost:revoked` and `game_events`.
 
 mod connection;
+mod game_events;
 mod limits;
 mod link;
 mod presence;
@@ -17,6 +18,7 @@ mod script;
 mod stream;
 mod timeline_cache;
 
+pub use game_events::GameEventChannel;
 pub use limits::SharedBuckets;
 pub use link::LinkState;
 pub use presence::SharedPresence;
@@ -109,6 +111,19 @@ impl Redis {
     /// Where a setting makes no sense.
     pub fn listen(&mut self, revocations: Arc<SharedRevocations>, news: News) -> Result<(), OpenError> {
         revocations::listen(&self.settings, revocations, news, &mut self.tasks)
+    }
+
+    /// The channel of rooms' effects.
+    pub fn game_events(&mut self) -> GameEventChannel {
+        GameEventChannel::start(self.link.clone(), &mut self.tasks)
+    }
+
+    /// Hears from now on what is told there, by whichever node.
+    ///
+    /// # Errors
+    /// Where a setting makes no sense.
+    pub fn hear_game_events(&mut self, heard: Box<dyn Fn(&str) + Send + Sync>) -> Result<(), OpenError> {
+        game_events::listen(&self.settings, heard, &mut self.tasks)
     }
 
     /// The stream at `key`, which keeps about `length` events.

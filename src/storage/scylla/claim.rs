@@ -11,7 +11,9 @@ use super::cql::{Cql, Decision, Use};
 use super::{Inner, Store};
 use crate::storage::{StorageError, Upkeep};
 use scylla::statement::prepared::PreparedStatement;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -62,6 +64,8 @@ struct Holder {
     boot: Uuid,
     read: PreparedStatement,
     write: PreparedStatement,
+    /// Held by whoever renews it or gives it back: one that was given back is not renewed behind that.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What the row says: who, which start of it, and how often it was written.
@@ -84,6 +88,7 @@ impl Store {
             boot,
             read: prepare_read(cql).await?,
             write: prepare_write(cql).await?,
+            turn: Arc::default(),
         };
         holder.take().await?;
         let renewing = tokio::spawn(holder.clone().renew());
@@ -97,6 +102,7 @@ impl Claim {
     /// # Errors
     /// Where the cluster does not answer.
     pub async fn release(&self) -> Result<(), StorageError> {
+        let _turn = self.holder.turn.lock().await;
         self.renewing.abort();
         if matches!(self.holder.claimant, Claimant::Cluster { .. }) {
             return Ok(());
@@ -144,6 +150,7 @@ impl Holder {
         let mut seen = None;
         loop {
             tokio::time::sleep(RENEW).await;
+            let _turn = self.turn.lock().await;
             let renewed = async {
                 let (node, boot, version) = self.row().await?;
                 if boot != Some(self.boot) {

@@ -81,7 +81,8 @@ macro_rules! statements {
             pub(super) async fn prepare(
                 cql: &$crate::storage::scylla::cql::Cql,
             ) -> Result<Self, $crate::storage::StorageError> {
-                $(let $field = cql.prepare($crate::storage::scylla::cql::Use::$kind, $cql);)+
+                // Boxed: so many at once would be a part of every future around this one.
+                $(let $field = Box::pin(cql.prepare($crate::storage::scylla::cql::Use::$kind, $cql));)+
                 let ($($field,)+) = tokio::try_join!($($field,)+)?;
                 Ok(Self { $($field,)+ })
             }

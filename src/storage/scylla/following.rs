@@ -1,6 +1,6 @@
 //! The follower's side of follows: whom somebody follows, and whether a follow is made or ends.
 //!
-//! It owns `following`, whose rows are the claims that decide, and `following_by_place`. A follow or unfollow is a
+//! It owns `following`, whose rows are the claims that decide, `following_by_place` and `told_follows`. A follow or unfollow is a
 //! job, then one lightweight transaction on the follower's partition, then all that is made from it (the followee's
 //! side, the lists, the counts, the newest posts), then its event. Changes of one follower take turns. What was not
 //! answered is found out by the job's stamp in the row; the caller waits for that no longer than its patience
@@ -30,6 +30,8 @@ use uuid::Uuid;
 pub(super) const RECENT: usize = 8;
 /// For how long a place that is left costs a tombstone: the tables' `gc_grace_seconds`.
 const TOMBSTONES: Duration = Duration::from_secs(10 * 24 * 3_600);
+/// How long it is kept that a follow was told to the follower's connections.
+const TOLD_SECONDS: i32 = 3_600;
 
 statements! {
     /// What the follower's side sends.
@@ -40,6 +42,7 @@ statements! {
         take: Claim, "UPDATE following SET state = ?, version = ?, id = ?, created_at = ?, since = ?, sees_from = ?, place = ?, shard = ?, recent = ? WHERE follower = ? AND followee = ?";
         enlist: Write, "INSERT INTO following_by_place (follower, place, followee) VALUES (?, ?, ?) USING TIMESTAMP ?";
         delist: Write, "DELETE FROM following_by_place USING TIMESTAMP ? WHERE follower = ? AND place = ?";
+        told: Write, "INSERT INTO told_follows (follow) VALUES (?) USING TTL ?";
         page: Read, "SELECT place, followee FROM following_by_place WHERE follower = ? AND place < ? LIMIT ?";
         total: Read, "SELECT total FROM following WHERE follower = ? LIMIT 1";
         followees: Read, "SELECT followee, state, since FROM following WHERE follower = ?";
@@ -80,6 +83,13 @@ type Verdict<T> = ControlFlow<T, Row>;
 impl Graph for Store {
     fn follow(&self, follow: Follow, max: u64) -> Pending<Followed> {
         patiently(self.change(move |inner| inner.follow(follow, max)))
+    }
+
+    fn follow_told(&self, follow: FollowId) -> Pending<()> {
+        self.change(move |inner| async move {
+            let told = (follow.0, TOLD_SECONDS);
+            inner.cql.write(&inner.following.statements.told, told).await
+        })
     }
 
     fn unfollow(&self, follower: UserId, followee: UserId, now: Timestamp) -> Pending<Option<Follow>> {

@@ -152,6 +152,7 @@ impl Inner {
                 self.recover(&left).await?;
                 // Authors may have been passed over, and others may have ordered their entries meanwhile.
                 self.lanes.reread(|author| new.contains(&Shard::of(author)));
+                self.chats.talks.forget(|shard| new.contains(&shard));
                 self.home.hold(left);
             }
         }
@@ -175,6 +176,8 @@ impl Inner {
         }
         self.lanes.empty(|author| gone.contains(&Shard::of(author)));
         self.in_flight.wait_until_none(is_gone).await;
+        self.chats.talks.wait_until_none(|shard| gone.contains(&shard)).await;
+        self.chats.talks.forget(|shard| gone.contains(&shard));
         self.lanes.reread(|author| gone.contains(&Shard::of(author)));
         self.jobs.open().retain(|seq, _| !is_gone(*seq));
         self.events.waiting().retain(|seq, _| !is_gone(*seq));

@@ -10,6 +10,7 @@
 //! follow was stored may be on the reader's timeline later than what was posted after it. Who had it already drops it.
 
 use super::cql::{WRITE_DEADLINE, statements};
+use super::entries::KEYS_AT_ONCE;
 use super::sources::Followed;
 use super::stamp::{self, column, from_column};
 use super::wide::Freshness;
@@ -21,7 +22,7 @@ use crate::storage::{Entry, EntryChange, Loss, Missed, StorageError, TIMELINE_AG
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ const OVERLAP: Duration = Duration::from_secs(WRITE_DEADLINE.as_secs() + 2 * SKE
 const NEW_FOLLOW: Duration = Duration::from_secs(600);
 /// What a follow sees began at most so long before the follow got its place: a few requests, by another's clock.
 const FOLLOWING: Duration = Duration::from_secs(30);
-/// Wide authors that are read at once.
+/// Authors that are read at once, and groups of keys.
 const AT_ONCE: usize = 64;
 
 statements! {
@@ -50,7 +51,8 @@ statements! {
         home_deletions: Read, "SELECT author, seq, post, deleted_at FROM home_deletions WHERE reader = ? AND day IN ? AND seq > ?";
         of_author: Read, "SELECT author, seq, post FROM posts_by_author WHERE author = ? AND day IN ? AND seq > ?";
         deletions: Read, "SELECT author, seq, post, deleted_at FROM deletions_by_author WHERE author = ? AND day IN ? AND seq > ?";
-        follows: Read, "SELECT followee, state, place FROM following WHERE follower = ?";
+        follows: Read, "SELECT followee, state, place, id FROM following WHERE follower = ?";
+        told: Read, "SELECT follow FROM told_follows WHERE follow IN ?";
     }
 }
 
@@ -85,6 +87,8 @@ impl Behind {
 type Posts = Option<BTreeMap<Seq, PostId>>;
 type Deletions = Option<BTreeMap<Seq, EntryChange>>;
 
+/// A followee, whether it is followed, since which place and by which follow.
+type ClaimRow = (Uuid, Option<i8>, Option<i64>, Option<Uuid>);
 type PostRow = (Uuid, i64, Uuid);
 type DeletionRow = (Uuid, i64, Uuid, i64);
 
@@ -138,17 +142,30 @@ impl Inner {
         self.told(&behind, posts, deletions).await
     }
 
-    /// Whom a reader follows since shortly before the cursor, or later, and from where on that is to be told.
+    /// Whom a reader follows since shortly before the cursor, or later, where a connection may not have known of it, and
+    /// from where on that is to be told.
     async fn new_follows(&self, reader: UserId, cursor: Seq) -> Result<HashMap<UserId, Seq>, StorageError> {
         let lately = stamp::earlier(cursor, NEW_FOLLOW);
         // From the claims: a node may have died before it made the list from them.
-        let rows: Vec<(Uuid, Option<i8>, Option<i64>)> =
-            self.cql.rows(&self.missed.follows, (reader.0,)).await?;
-        let is_followed = |state: Option<i8>| state == Some(1);
-        let claims = rows.into_iter().filter(|(_, state, _)| is_followed(*state));
-        let begun = claims.filter_map(|(followee, _, place)| Some((UserId(followee), from_column(place?))));
-        let new = begun.filter(|(_, place)| *place > lately);
-        Ok(new.map(|(followee, place)| (followee, stamp::earlier(place, FOLLOWING))).collect())
+        let rows: Vec<ClaimRow> = self.cql.rows(&self.missed.follows, (reader.0,)).await?;
+        let claims = rows.into_iter().filter(|(_, state, ..)| *state == Some(1));
+        let begun =
+            claims.filter_map(|(followee, _, place, id)| Some((UserId(followee), from_column(place?), id?)));
+        let new: Vec<(UserId, Seq, Uuid)> = begun.filter(|(_, place, _)| *place > lately).collect();
+        let told = self.told_follows(new.iter().map(|(_, _, id)| *id).collect()).await?;
+        let untold = new.into_iter().filter(|(_, _, id)| !told.contains(id));
+        Ok(untold.map(|(followee, place, _)| (followee, stamp::earlier(place, FOLLOWING))).collect())
+    }
+
+    /// Those of these follows that every connection knew of.
+    async fn told_follows(&self, follows: Vec<Uuid>) -> Result<HashSet<Uuid>, StorageError> {
+        let chunks: Vec<Vec<Uuid>> = follows.chunks(KEYS_AT_ONCE).map(<[Uuid]>::to_vec).collect();
+        let told: Vec<Vec<(Uuid,)>> = iter(chunks)
+            .map(|follows| async move { self.cql.rows_at_once(&self.missed.told, (follows,)).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(told.into_iter().flatten().map(|(follow,)| follow).collect())
     }
 
     /// The entries of those places, as they are now.

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod backfill;
+mod chats;
 mod claim;
 mod connect;
 mod cql;
@@ -35,6 +36,7 @@ mod readers;
 mod recovery;
 mod repeats;
 mod replication;
+mod rooms;
 mod schema;
 mod shown;
 mod sources;
@@ -67,6 +69,9 @@ use tokio::sync::Semaphore;
 
 /// Calls that may be under way at once.
 const CALLS: usize = 4_096;
+/// Of what was missed behind a cursor so much is read at once: each reads hundreds of posts, and others are to be served
+/// meanwhile.
+const RESUMES: usize = 8;
 
 /// What a store is opened with.
 pub struct Options {
@@ -105,12 +110,14 @@ struct Inner {
     sends_events: bool,
     wide_author_followers: u64,
     calls: Arc<Semaphore>,
+    resumes: Semaphore,
     jobs: jobs::Jobs,
     home: home::Home,
     lanes: lane::Lanes,
     in_flight: in_flight::InFlight,
     entries: entries::Statements,
     backfills: backfill::Statements,
+    chats: chats::Chats,
     followers: followers::Followers,
     following: following::Following,
     likes: likes::Likes,
@@ -118,6 +125,7 @@ struct Inner {
     sources: sources::Statements,
     reading: timelines::Statements,
     readers: readers::Readers,
+    rooms: rooms::Rooms,
     missed: missed::Statements,
     shown: shown::Statements,
     wide: wide::Wide,
@@ -191,13 +199,15 @@ impl Store {
                 recovery::Statements::prepare(&cql),
                 sweep::Statements::prepare(&cql),
                 upkeep::Statements::prepare(&cql),
+                chats::Chats::prepare(&cql),
+                rooms::Rooms::prepare(&cql),
             )?;
             Ok::<_, StorageError>((name, number, reading, people, parts, kept))
         };
         let (name, number, reading, people, parts, kept) =
             opened.await.map_err(|error| access.unusable(&error))?;
         let (jobs, lanes, entries, backfills, followers, following, likes, queued) = parts;
-        let (home, recovery, sweeping, upkeep) = kept;
+        let (home, recovery, sweeping, upkeep, chats, rooms) = kept;
         let (accounts, users, names, outside, logins) = people;
         let (fan_outs, sources, reading, missed, told, shown, wide, totals) = reading;
         let store = Self(Arc::new(Inner {
@@ -209,12 +219,14 @@ impl Store {
             sends_events: events,
             wide_author_followers,
             calls: Arc::new(Semaphore::new(CALLS)),
+            resumes: Semaphore::new(RESUMES),
             jobs,
             home,
             lanes,
             in_flight: in_flight::InFlight::default(),
             entries,
             backfills,
+            chats,
             followers,
             following,
             likes,
@@ -222,6 +234,7 @@ impl Store {
             sources,
             reading,
             readers: readers::Readers::new(),
+            rooms,
             missed,
             told,
             shown,

@@ -5,9 +5,11 @@
 //! transaction to come; so it may write them again, and nobody else may use the store meanwhile. The row in
 //! `unfinished_copies` keeps servers out until all is there.
 
+mod chat;
 mod export;
 mod import;
 mod ring;
+mod room;
 mod settle;
 
 use super::cql::statements;
@@ -36,6 +38,8 @@ pub struct Mover(Arc<Parts>);
 struct Parts {
     store: Store,
     marks: Marks,
+    chat: chat::Statements,
+    room: room::Statements,
     scans: export::Statements,
     rows: import::Statements,
     counts: settle::Statements,
@@ -65,7 +69,9 @@ impl Mover {
     /// Where the cluster does not answer.
     pub async fn source(store: Store) -> Result<Self, StorageError> {
         store.0.take_over(&Shard::all().collect::<Vec<_>>()).await?;
-        Self::target(store).await
+        let source = Self::target(store).await?;
+        source.0.place_all().await?;
+        Ok(source)
     }
 
     /// A store to move into.
@@ -74,13 +80,15 @@ impl Mover {
     /// Where the cluster does not answer.
     pub async fn target(store: Store) -> Result<Self, StorageError> {
         let cql = &store.0.cql;
-        let (marks, scans, rows, counts) = tokio::try_join!(
+        let (marks, chat, room, scans, rows, counts) = tokio::try_join!(
             Marks::prepare(cql),
+            chat::Statements::prepare(cql),
+            room::Statements::prepare(cql),
             export::Statements::prepare(cql),
             import::Statements::prepare(cql),
             settle::Statements::prepare(cql),
         )?;
-        Ok(Self(Arc::new(Parts { store, marks, scans, rows, counts })))
+        Ok(Self(Arc::new(Parts { store, marks, chat, room, scans, rows, counts })))
     }
 }
 

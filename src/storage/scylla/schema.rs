@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// What a keyspace of this version has.
 pub const SCHEMA: &str = include_str!("schema.cql");
 /// This version.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 3;
 /// The claim of one who changes the schema is given up for dead after so long without renewal.
 const LOCK_SECONDS: i32 = 8;
 /// It is renewed before the next statement where the last time was so long ago.

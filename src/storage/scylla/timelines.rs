@@ -51,7 +51,14 @@ impl Timelines for Store {
     }
 
     fn since(&self, user: UserId, cursor: Cursor) -> Pending<Missed> {
-        self.read(move |inner| async move { inner.since(user, cursor).await })
+        let store = self.clone();
+        Box::pin(async move {
+            // Who posts comes before who comes back: a node's death brings all of its clients at once.
+            let turn = store.0.resumes.acquire().await;
+            let missed = store.read(move |inner| async move { inner.since(user, cursor).await }).await;
+            drop(turn);
+            missed
+        })
     }
 
     fn store_name(&self) -> StoreName {

@@ -56,6 +56,7 @@ impl Upkeep for Store {
     fn sweep(&self, now: Timestamp) -> Pending<u64> {
         self.change(move |inner| async move {
             inner.lanes.retire();
+            inner.tidy_talks(now).await?;
             inner.clear_done(now).await
         })
     }

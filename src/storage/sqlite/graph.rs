@@ -12,10 +12,16 @@ use crate::model::timestamp::Timestamp;
 use crate::model::user::Named;
 use crate::storage::{BACKFILL_POSTS, Followed, Graph, Listed, Page, Pending, StorageError};
 use rusqlite::{Connection, params};
+use std::future::ready;
 
 impl Graph for Store {
     fn follow(&self, follow: Follow, max: u64) -> Pending<Followed> {
         self.write(move |write| self::follow(write, &follow, max))
+    }
+
+    fn follow_told(&self, _: FollowId) -> Pending<()> {
+        // Of a node alone: every follow is told before it is answered.
+        Box::pin(ready(Ok(())))
     }
 
     fn unfollow(&self, follower: UserId, followee: UserId, now: Timestamp) -> Pending<Option<Follow>> {

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 /// The schema of this version, whole.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// Its number.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 3;
 
 /// `STEPS[n]` makes schema n + 2 of schema n + 1. What it leads to is what [`SCHEMA`] makes at once.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// Brings a store of schema `found` up to [`VERSION`].
 pub(super) fn bring_up(connection: &Connection, file: &Path, found: i64) -> Result<(), OpenError> {
@@ -75,8 +75,19 @@ fn shape(connection: &Connection) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::{OpenError, SCHEMA, STEPS, VERSION, bring_up_by, shape};
+    use crate::model::chat::ConversationKey;
+    use crate::model::cursor::StoreName;
+    use crate::model::id::{ConversationId, UserId};
+    use crate::model::timestamp::Timestamp;
+    use crate::storage::chats::{Chats, Conversing, NewConversation};
+    use crate::storage::sqlite::{Options, Store, Unobserved};
+    use crate::storage::{Accounts, Timelines, Upkeep};
     use rusqlite::Connection;
     use std::path::PathBuf;
+    use std::sync::Arc;
+
+    /// The schema of version 1.
+    const FIRST: &str = include_str!("migrations/1.sql");
 
     fn first_version(folder: &tempfile::TempDir) -> (PathBuf, Connection) {
         let file = folder.path().join("roost.db");
@@ -99,6 +110,48 @@ mod tests {
         let whole = Connection::open_in_memory().unwrap();
         whole.execute_batch(SCHEMA).unwrap();
         assert!(shape(&whole).len() > 10);
+        let stepwise = Connection::open_in_memory().unwrap();
+        stepwise.execute_batch(FIRST).unwrap();
+        STEPS.iter().for_each(|step| stepwise.execute_batch(step).unwrap());
+        assert_eq!(shape(&stepwise), shape(&whole));
+    }
+
+    #[tokio::test]
+    async fn a_store_of_version_1_comes_up_with_what_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("roost.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch(FIRST).unwrap();
+        let user = UserId::make();
+        let made =
+            "INSERT INTO users (id, username, username_key, created_at) VALUES (?1, 'Anna', 'anna', 7)";
+        connection.execute(made, [user.0.as_bytes()]).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO meta (name, value)
+                 VALUES ('store_name', 42), ('swept', 0), ('follow_place', 0), ('checked', 0);
+                 PRAGMA application_id = 0x526F7374; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;",
+            )
+            .unwrap();
+        connection.close().unwrap();
+
+        let open = || {
+            let observer = Arc::new(Unobserved);
+            Store::open(Options { file: file.clone(), events: false, observer, readers: 1 }).unwrap()
+        };
+        let store = open();
+        assert_eq!(store.store_name(), StoreName(42));
+        assert_eq!(store.user(user).await.unwrap().unwrap().username, "Anna");
+        let new = NewConversation {
+            id: ConversationId::make(),
+            key: ConversationKey::of(&[user]),
+            participants: vec![user],
+            created_at: Timestamp::now(),
+        };
+        assert!(matches!(store.converse(new.clone()).await.unwrap(), Conversing::Made(_)));
+        store.close().await.unwrap();
+        assert!(matches!(open().converse(new).await.unwrap(), Conversing::Found(_)));
+        assert_eq!(version(&Connection::open(folder.path().join("roost.db.before-v2")).unwrap()), 1);
     }
 
     #[test]

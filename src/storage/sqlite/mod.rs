@@ -6,6 +6,7 @@
 
 mod accounts;
 mod backup;
+mod chats;
 mod entries;
 mod file;
 mod graph;
@@ -16,6 +17,7 @@ mod missed;
 mod moving;
 mod posts;
 mod readers;
+mod rooms;
 mod statement;
 mod timelines;
 mod upkeep;

@@ -3,8 +3,10 @@
 //!
 //! A database that is being moved into has the table `unfinished_copy`; as long as that is there no server opens it.
 
+mod chat;
 mod export;
 mod import;
+mod room;
 
 use super::Store;
 use super::file::{self, OpenError};

@@ -1,4 +1,4 @@
--- The whole schema, version 1. A new store is made from this file; older ones come here step by step
+-- The whole schema, version 3. A new store is made from this file; older ones come here step by step
 -- (migrations.rs). Ids on the wire are UUIDs (16 bytes here); inside, rows refer to each other by
 -- integers. Times are milliseconds since 1970. Every table is STRICT.
 --
@@ -139,3 +139,113 @@ CREATE TABLE dead_letters (
     attempts  INTEGER NOT NULL,
     buried_at INTEGER NOT NULL
 ) STRICT;
+
+-- Who takes part does not change. Messages are numbered from 1 without a gap.
+CREATE TABLE conversations (
+    key         INTEGER PRIMARY KEY,
+    id          BLOB    NOT NULL UNIQUE,
+    set_key     BLOB    NOT NULL UNIQUE,      -- SHA-256: the same set is the same conversation
+    created_at  INTEGER NOT NULL,
+    last_number INTEGER NOT NULL DEFAULT 0,
+    last_id     BLOB                          -- of that message
+) STRICT;
+
+-- `unread` is not stored: of the messages behind `read_number` those that others sent, which is
+-- (last_number - read_number) - (sent - read_own).
+CREATE TABLE conversation_members (
+    user         INTEGER NOT NULL REFERENCES users (key),
+    conversation INTEGER NOT NULL REFERENCES conversations (key),
+    id           BLOB    NOT NULL,            -- the conversation's: lists go by it where times are the same
+    active_at    INTEGER NOT NULL,            -- of the newest message, or when it was made
+    sent         INTEGER NOT NULL DEFAULT 0,  -- by this user
+    read_number  INTEGER NOT NULL DEFAULT 0,  -- all up to there is read
+    read_own     INTEGER NOT NULL DEFAULT 0,  -- how many of those this user sent
+    PRIMARY KEY (user, conversation),
+    CHECK (read_own <= read_number AND read_own <= sent)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX conversation_members_by_activity ON conversation_members (user, active_at, id);
+CREATE INDEX conversation_members_by_conversation ON conversation_members (conversation);
+
+CREATE TABLE messages (
+    conversation INTEGER NOT NULL REFERENCES conversations (key),
+    number       INTEGER NOT NULL,
+    id           BLOB    NOT NULL,            -- its last 32 bits are the number's
+    sender       INTEGER NOT NULL REFERENCES users (key),
+    sender_count INTEGER NOT NULL,            -- how many its sender has sent here, this one included
+    body         TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (conversation, number)
+) STRICT;
+CREATE INDEX messages_by_sender ON messages (conversation, sender, number, sender_count);
+
+CREATE TABLE chat_keys (
+    user         INTEGER NOT NULL REFERENCES users (key),
+    key          TEXT    NOT NULL,
+    digest       BLOB    NOT NULL,            -- SHA-256 of what it came with
+    conversation INTEGER NOT NULL REFERENCES conversations (key),
+    number       INTEGER NOT NULL,            -- of the message that was made
+    at           INTEGER NOT NULL,
+    PRIMARY KEY (user, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX chat_keys_by_age ON chat_keys (at);
+
+-- An inbox for everybody who takes part in something. Events are numbered from 1 without a gap; those up
+-- to `gone` were removed for their age, those up to `seen` were written to a live stream.
+CREATE TABLE inboxes (
+    user   INTEGER PRIMARY KEY REFERENCES users (key),
+    newest INTEGER NOT NULL DEFAULT 0,
+    at     INTEGER NOT NULL DEFAULT 0,        -- of the newest
+    gone   INTEGER NOT NULL DEFAULT 0,
+    seen   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The events. In one inbox `at` never goes back, whatever the clock does: what is oldest is first there too.
+CREATE TABLE inbox (
+    user         INTEGER NOT NULL REFERENCES users (key),
+    place        INTEGER NOT NULL,
+    conversation INTEGER NOT NULL REFERENCES conversations (key),
+    message      BLOB    NOT NULL,
+    at           INTEGER NOT NULL,
+    PRIMARY KEY (user, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX inbox_by_age ON inbox (at);      -- and by user and place
+
+-- What does not change of a room, and beside it what each group of presses does; epoch, version: who may write the next group.
+-- An ended room stays for a day, so that its id is not given again by somebody who makes it late.
+CREATE TABLE rooms (
+    key          INTEGER PRIMARY KEY,
+    id           BLOB    NOT NULL UNIQUE,     -- a ULID
+    owner        BLOB    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    event_types  TEXT    NOT NULL,            -- a name, a space and a base a line
+    epoch        INTEGER NOT NULL DEFAULT 0,  -- how often it was taken
+    version      INTEGER NOT NULL DEFAULT 0,  -- how many groups were written
+    counts       BLOB    NOT NULL,            -- 4 bytes an event type
+    next_seq     INTEGER NOT NULL DEFAULT 1,  -- of the next effect
+    sent         INTEGER NOT NULL DEFAULT 0,  -- effects up to there are gone
+    presses_from INTEGER NOT NULL DEFAULT 0,  -- presses of versions below are gone
+    active_at    INTEGER NOT NULL,
+    ended_at     INTEGER
+) STRICT;
+CREATE INDEX rooms_by_owner ON rooms (owner, id) WHERE ended_at IS NULL;
+CREATE INDEX rooms_by_activity ON rooms (active_at) WHERE ended_at IS NULL;
+CREATE INDEX rooms_by_end ON rooms (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE room_effects (
+    room          INTEGER NOT NULL REFERENCES rooms (key),
+    seq           INTEGER NOT NULL,
+    event_type    INTEGER NOT NULL,           -- its place among the room's
+    trigger_count INTEGER NOT NULL,
+    viewer_count  INTEGER NOT NULL,
+    PRIMARY KEY (room, seq)
+) STRICT, WITHOUT ROWID;
+
+-- A row a group: 27 bytes a press.
+CREATE TABLE room_presses (
+    room    INTEGER NOT NULL REFERENCES rooms (key),
+    version INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    presses BLOB    NOT NULL,
+    PRIMARY KEY (room, version)
+) STRICT;
+CREATE INDEX room_presses_by_age ON room_presses (at);

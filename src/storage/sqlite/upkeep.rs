@@ -1,7 +1,7 @@
 //! Keeping the store: whether it works, what is swept, and its end. Copies: see `backup`.
 
 use super::statement::{Statements, head, number_of};
-use super::{Store, backup};
+use super::{Store, backup, chats, rooms};
 use crate::model::cursor::Seq;
 use crate::model::timestamp::Timestamp;
 use crate::storage::{Backup, KEY_AGE, Pending, StorageError, TIMELINE_AGE, Upkeep};
@@ -71,6 +71,9 @@ fn sweep(store: &Connection, now: Timestamp) -> Result<u64, StorageError> {
         "DELETE FROM logins WHERE id IN (SELECT id FROM logins WHERE expires_at <= ?1 LIMIT ?2)",
         [now.millis(), SLICE],
     )?;
+    rows += chats::sweep_keys(store, now, SLICE)?;
+    rows += chats::sweep_inboxes(store, now, SLICE)?;
+    rows += rooms::sweep(store, now, SLICE)?;
     rows += sweep_likes(store)?;
     rows += sweep_entries(store, now)?;
     Ok(rows as u64)

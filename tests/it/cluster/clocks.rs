@@ -26,7 +26,7 @@ async fn a_clock_off_by_two_seconds_loses_nothing_and_by_ten_is_no_home() {
         cluster.node(2).server.log().contains("this node stops acting as home").then_some(())
     })
     .await;
-    until("the others go on without it", async || (cluster.view(0).await > before).then_some(())).await;
+    cluster.has_a_view_after(before).await;
     far.posts(SOME).await;
     nothing_was_lost(&mut cluster, far, "a clock was off by 10 s").await;
 

@@ -4,8 +4,12 @@ use super::listening::Listening;
 use super::{SOME, crowd, nothing_was_lost};
 use crate::harness::cluster::TestCluster;
 use crate::harness::soon;
+use futures_util::future::join_all;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// So many that each of three nodes is home to some.
+const AUTHORS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_that_fail_lose_nothing_and_stop_nobody() {
@@ -32,8 +36,11 @@ async fn links_that_fail_lose_nothing_and_stop_nobody() {
 async fn a_node_without_links_and_redis_is_gone_and_comes_back() {
     let Some(mut cluster) = TestCluster::start(3).await else { return };
     let crowd = crowd(&cluster, "alone").await;
+    let before = cluster.view(0).await;
     cluster.isolate(2).await;
-    crowd.posts(3 * SOME).await;
+    cluster.has_a_view_after(before).await;
+    // A client that asks the lonely node waits for seconds before it asks elsewhere.
+    crowd.posts(SOME).await;
     nothing_was_lost(&mut cluster, crowd, "a node was alone").await;
 }
 
@@ -69,6 +76,25 @@ async fn what_is_posted_while_a_follow_crosses_a_slow_link_is_shown_in_order() {
         let missing: Vec<_> = posts.iter().filter(|post| *post >= after && !shown.contains(post)).collect();
         assert!(missing.is_empty(), "posted after the follow and not shown: {missing:?}");
         cluster.mend_link(0, 1).await;
+    }
+}
+
+/// A home there answers later than links take a second there and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_authors_whose_homes_are_behind_a_slow_link_hears_them() {
+    let Some(cluster) = TestCluster::start(3).await else { return };
+    let follower = cluster.person(1, "follower").await;
+    let mut authors = Vec::new();
+    // Some of them are at home at the first node.
+    for number in 0..AUTHORS {
+        authors.push(cluster.person(2, &format!("author-{number}")).await);
+    }
+    cluster.delay(0, 1, Duration::from_millis(500)).await;
+    join_all(authors.iter().map(|author| follower.follows(author))).await;
+    let mut listening = soon("the follower is connected", Listening::at(&follower)).await;
+    for author in &authors {
+        let post = author.posts("behind the slow link").await;
+        soon("the post", listening.until(&post)).await;
     }
 }
 

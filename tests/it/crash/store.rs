@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::fs;
 
 /// Rows that would be half of something; each query finds none.
-const HALVES: [&str; 9] = [
+const HALVES: [&str; 12] = [
     "SELECT 'posts of ' || username FROM users WHERE posts <>
         (SELECT count(*) FROM posts WHERE author = users.key AND deleted_at IS NULL)",
     "SELECT 'followers of ' || username FROM users WHERE followers <>
@@ -25,6 +25,13 @@ const HALVES: [&str; 9] = [
         AND NOT EXISTS (SELECT 1 FROM posts WHERE author = user AND deleted_at IS NOT NULL)",
     "SELECT 'delivery without an entry ' || seq FROM deliveries WHERE NOT EXISTS
         (SELECT 1 FROM entries WHERE seq = deliveries.seq)",
+    "SELECT 'messages of conversation ' || key FROM conversations WHERE last_number <>
+        (SELECT count(*) FROM messages WHERE conversation = conversations.key)",
+    "SELECT 'events of user ' || user FROM inboxes WHERE newest - gone <>
+        (SELECT count(*) FROM inbox WHERE user = inboxes.user)",
+    "SELECT 'message without a key ' || number FROM messages WHERE NOT EXISTS
+        (SELECT 1 FROM chat_keys WHERE user = sender AND conversation = messages.conversation
+            AND number = messages.number)",
 ];
 
 /// Checks a copy of the database, where there is one, so that the server finds what it left and recovers it by

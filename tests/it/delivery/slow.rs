@@ -5,10 +5,7 @@ use crate::harness::app::TestApp;
 use crate::harness::live::TestClient;
 use crate::harness::person::Person;
 use crate::harness::raw::RawSocket;
-use crate::harness::rest::Rest;
 use serde_json::Value;
-use std::io::Write;
-use std::net::TcpListener;
 
 /// Bytes that may wait for a reader.
 const BOUND: usize = 16_384;
@@ -28,7 +25,7 @@ async fn a_reader_that_does_not_read_is_closed_with_4008_and_resumes_with_nothin
     let mut cursor = field(&slow.frame().await.unwrap().payload, "cursor");
 
     // Fills the system's buffers between the two, then the outbox.
-    let enough = (system_buffers().await + 8 * BOUND) / FRAME;
+    let enough = (RawSocket::buffers(ROOM).await + 8 * BOUND) / FRAME;
     let mut posts = Vec::new();
     while posts.len() < enough {
         posts.extend(batch(&ann, &mut fast).await);
@@ -75,21 +72,6 @@ async fn batch(ann: &Person, fast: &mut TestClient) -> Vec<String> {
         fast.expect("newPost").await;
     }
     posts
-}
-
-/// Bytes in frames of posts that this system takes for a reader that does not read.
-async fn system_buffers() -> usize {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let rest = Rest::to(&format!("http://{}", listener.local_addr().expect("an address")));
-    let reader = RawSocket::connect_with(&rest, ROOM).await;
-    let (mut writer, _) = listener.accept().expect("the reader");
-    writer.set_nonblocking(true).expect("a socket");
-    let mut taken = 0;
-    while let Ok(written) = writer.write(&[0; FRAME]) {
-        taken += written;
-    }
-    drop(reader);
-    taken
 }
 
 fn field(payload: &[u8], name: &str) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 25] = [
+const CALLS: [(&str, &str); 41] = [
     ("/auth/register", "post"),
     ("/auth/login", "post"),
     ("/auth/refresh", "post"),
@@ -28,6 +28,22 @@ const CALLS: [(&str, &str); 25] = [
     ("/posts/{id}/likes", "delete"),
     ("/timeline", "get"),
     ("/ws", "get"),
+    ("/api/chat/conversations", "post"),
+    ("/api/chat/conversations", "get"),
+    ("/api/chat/conversations/{id}/read", "post"),
+    ("/api/chat/send", "post"),
+    ("/api/chat/history", "get"),
+    ("/api/chat/stream", "get"),
+    ("/api/rooms", "post"),
+    ("/api/rooms", "get"),
+    ("/api/rooms/{room_id}", "get"),
+    ("/api/rooms/{room_id}", "delete"),
+    ("/api/rooms/{room_id}/events", "post"),
+    ("/api/rooms/{room_id}/stats", "get"),
+    ("/api/rooms/{room_id}/reset", "post"),
+    ("/api/rooms/{room_id}/stream", "get"),
+    ("/ws/rooms", "get"),
+    ("/ws/rooms/{room_id}", "get"),
     ("/health/live", "get"),
     ("/health/ready", "get"),
     ("/health", "get"),

@@ -228,7 +228,7 @@ async fn listen(follower: &Person) -> (watch::Receiver<Heard>, mpsc::Sender<()>,
         loop {
             tokio::select! {
                 Some(()) = pinged.recv() => client.says(json!({"type": "ping"})).await,
-                frame = client.frame() => match frame["type"].as_str() {
+                frame = client.frame_whenever() => match frame["type"].as_str() {
                     Some("newPost") => told.send_modify(|heard| {
                         heard.posts.push((text(&frame["data"], "user_id"), text(&frame["data"], "id")));
                     }),

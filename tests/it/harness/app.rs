@@ -126,6 +126,7 @@ fn unlimited() -> Config {
         limit_address_requests_per_second: Limit::NONE,
         limit_logins_per_minute: Limit::NONE,
         limit_registrations_per_hour: Limit::NONE,
+        limit_presses_per_second: Limit::NONE,
         limit_frames_per_second: Limit::NONE,
         ..Config::default()
     }

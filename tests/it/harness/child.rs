@@ -13,13 +13,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use tempfile::TempDir;
 
 /// Limits that a test which is not about them does without.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 7] = [
     "ROOST_LIMIT_REQUESTS_PER_SECOND",
     "ROOST_LIMIT_POSTS_PER_MINUTE",
     "ROOST_LIMIT_ADDRESS_REQUESTS_PER_SECOND",
     "ROOST_LIMIT_LOGINS_PER_MINUTE",
     "ROOST_LIMIT_REGISTRATIONS_PER_HOUR",
     "ROOST_LIMIT_FRAMES_PER_SECOND",
+    "ROOST_LIMIT_PRESSES_PER_SECOND",
 ];
 
 /// Lines of a server's log that are shown where a test fails.

@@ -14,7 +14,7 @@ use super::fault_proxy::{FaultProxy, Mode};
 use super::ground::Keyspace;
 use super::person::Person;
 use super::rest::{Rest, text};
-use super::until_some;
+use super::{until, until_some};
 use clock::Clock;
 use links::Links;
 use rustix::process::Signal;
@@ -312,6 +312,11 @@ impl TestCluster {
     pub async fn view(&self, node: usize) -> u64 {
         let health = self.nodes[node].server.get("/health").await.expect(200);
         health["cluster"]["view"].as_u64().unwrap_or_else(|| panic!("no view in {health}"))
+    }
+
+    /// The first node has a newer view: one was left out.
+    pub async fn has_a_view_after(&self, view: u64) {
+        until("the others go on without it", async || (self.view(0).await > view).then_some(())).await;
     }
 
     /// Where a node listens for the others.

@@ -38,7 +38,7 @@ fn named(variable: &str, engine: &str) -> Option<String> {
 
 /// The test that calls: its thread has its name, but for one that runs alone.
 #[track_caller]
-fn this_test() -> String {
+pub(super) fn this_test() -> String {
     let thread = std::thread::current();
     match thread.name() {
         Some(name) if name.contains("::") => name.to_owned(),

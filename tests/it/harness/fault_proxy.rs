@@ -4,8 +4,8 @@
 use super::engines::lasting_port;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -48,7 +48,7 @@ pub struct FaultProxy {
 }
 
 struct Shared {
-    upstream: String,
+    upstream: Mutex<String>,
     mode: watch::Sender<Mode>,
     answers_lost: AtomicU64,
 }
@@ -59,7 +59,7 @@ impl FaultProxy {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lasting_port(&[Ipv4Addr::LOCALHOST])));
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let shared = Arc::new(Shared {
-            upstream: upstream.to_owned(),
+            upstream: Mutex::new(upstream.to_owned()),
             mode: watch::Sender::new(Mode::Pass),
             answers_lost: AtomicU64::new(0),
         });
@@ -85,6 +85,11 @@ impl FaultProxy {
         let mut listening = self.listening.clone();
         let in_force = listening.wait_for(|listening| *listening == (mode != Mode::Cut)).await;
         in_force.expect("the proxy runs");
+    }
+
+    /// New connections go to this `host:port` from here on; those that are open stay.
+    pub fn leads_to(&self, upstream: &str) {
+        *self.shared.upstream.lock().expect("the upstream") = upstream.to_owned();
     }
 
     /// Connections whose answers were lost.
@@ -133,7 +138,8 @@ async fn serve(
 /// One client's way there and back, to its end.
 async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut mode = shared.mode.subscribe();
-    let Ok(mut server) = TcpStream::connect(&shared.upstream).await else {
+    let upstream = shared.upstream.lock().expect("the upstream").clone();
+    let Ok(mut server) = TcpStream::connect(upstream).await else {
         return reset(&client);
     };
     let (from_client, to_client) = client.split();

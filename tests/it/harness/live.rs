@@ -61,8 +61,14 @@ impl TestClient {
 
     /// The next message other than pings and pongs; none where the connection ended without a close frame.
     pub async fn message(&mut self) -> Option<Message> {
+        // The heartbeat is no reason to wait longer.
+        soon("another frame", self.message_whenever()).await
+    }
+
+    /// The same, however long that takes.
+    async fn message_whenever(&mut self) -> Option<Message> {
         loop {
-            match soon("another frame", self.stream.next()).await {
+            match self.stream.next().await {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(message)) => return Some(message),
                 None | Some(Err(Error::ConnectionClosed | Error::Protocol(_) | Error::Io(_))) => return None,
@@ -73,7 +79,18 @@ impl TestClient {
 
     /// The next frame.
     pub async fn frame(&mut self) -> Value {
-        match self.message().await {
+        let message = self.message().await;
+        self.text_of(message)
+    }
+
+    /// The next frame, however long it takes: for who listens all the while.
+    pub async fn frame_whenever(&mut self) -> Value {
+        let message = self.message_whenever().await;
+        self.text_of(message)
+    }
+
+    fn text_of(&mut self, message: Option<Message>) -> Value {
+        match message {
             Some(Message::Text(text)) => self.note(&text),
             other => panic!("no frame but {other:?}"),
         }

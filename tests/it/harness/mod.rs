@@ -3,17 +3,22 @@
 
 pub mod app;
 pub mod barrier;
+pub mod browser;
 pub mod child;
 pub mod cluster;
 pub mod crowd;
 pub mod dice;
 pub mod engines;
 pub mod fault_proxy;
+pub mod game;
 pub mod ground;
 pub mod live;
 pub mod person;
 pub mod raw;
 pub mod rest;
+pub mod room;
+pub mod stream;
+pub mod talk;
 
 use std::fs::File;
 use std::future::Future;

@@ -3,7 +3,8 @@
 
 use super::rest::Rest;
 use super::soon;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -37,9 +38,14 @@ impl RawSocket {
 
     /// Connects to `/ws` and reads the answer's head.
     pub async fn upgrade(rest: &Rest, token: &str, receive_buffer: Option<u32>) -> Self {
+        Self::upgrade_at(rest, "/ws", token, receive_buffer).await
+    }
+
+    /// The same at another path.
+    pub async fn upgrade_at(rest: &Rest, path: &str, token: &str, receive_buffer: Option<u32>) -> Self {
         let mut socket = Self::connect_with(rest, receive_buffer).await;
         let request = format!(
-            "GET /ws?token={token} HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            "GET {path}?token={token} HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             rest.authority()
         );
@@ -48,6 +54,21 @@ impl RawSocket {
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         socket
+    }
+
+    /// Bytes, in pieces of the size of frames, that this system takes for a reader with that buffer who does not read.
+    pub async fn buffers(receive_buffer: Option<u32>) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let rest = Rest::to(&format!("http://{}", listener.local_addr().expect("an address")));
+        let reader = Self::connect_with(&rest, receive_buffer).await;
+        let (mut writer, _) = listener.accept().expect("the reader");
+        writer.set_nonblocking(true).expect("a socket");
+        let mut taken = 0;
+        while let Ok(written) = writer.write(&[0; 1_400]) {
+            taken += written;
+        }
+        drop(reader);
+        taken
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
@@ -77,6 +98,14 @@ impl RawSocket {
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.read)
+    }
+
+    /// What came until now, once there is something; none where the connection ended.
+    pub async fn some(&mut self) -> Option<String> {
+        if self.read.is_empty() && !self.more().await {
+            return None;
+        }
+        Some(String::from_utf8(std::mem::take(&mut self.read)).expect("it is text"))
     }
 
     async fn more(&mut self) -> bool {

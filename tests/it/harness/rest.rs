@@ -79,6 +79,11 @@ impl Call {
         Self(self.0.body(body))
     }
 
+    /// As the HTTP client has it.
+    pub fn into_request(self) -> reqwest::RequestBuilder {
+        self.0
+    }
+
     /// The answer, or how the connection failed.
     pub async fn attempt(self) -> Result<Answer, reqwest::Error> {
         let response = self.0.send().await?;

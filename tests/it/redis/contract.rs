@@ -26,6 +26,7 @@ const RATES: Rates = Rates {
     address_requests_per_second: None,
     logins_per_minute: NonZeroU32::new(5),
     registrations_per_hour: NonZeroU32::new(7),
+    presses_per_second: None,
 };
 
 /// What a node has.

@@ -23,6 +23,7 @@ const RATES: Rates = Rates {
     address_requests_per_second: None,
     logins_per_minute: None,
     registrations_per_hour: None,
+    presses_per_second: None,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

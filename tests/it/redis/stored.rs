@@ -140,6 +140,7 @@ async fn a_bucket_expires_when_it_is_full_and_a_clock_set_back_locks_nobody_out(
         address_requests_per_second: None,
         logins_per_minute: None,
         registrations_per_hour: None,
+        presses_per_second: None,
     });
     let user = UserId::make();
     let key = format!("roost:limit:post:{user}");

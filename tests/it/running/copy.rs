@@ -4,6 +4,7 @@ use crate::harness::child::RealServer;
 use crate::harness::engines::cql_nodes;
 use crate::harness::person::Person;
 use crate::harness::rest::text;
+use crate::harness::room::number;
 use crate::harness::until;
 use roost::model::id::{PostId, UserId};
 use roost::model::post::Content;
@@ -88,6 +89,27 @@ async fn view(person: &Person) -> serde_json::Value {
     })
 }
 
+/// A press that is sent again where the room was moved to.
+fn named_press() -> serde_json::Value {
+    json!({"event_type": "jump", "viewer_id": "one", "press_id": "the first"})
+}
+
+/// A room is where it was, with a press in its count; its effects are kept until its host acknowledges
+/// them, which it does not; three more presses make the next one.
+async fn goes_on(ann: &Person, room: &str, pressed: &serde_json::Value, seq: u64) {
+    assert_eq!(ann.rest.counts(room).await, [("jump".to_owned(), 1)]);
+    assert_eq!(ann.rest.asks_to_press(room, named_press()).await.expect(200), *pressed);
+    let mut host = ann.hosts(room).await;
+    host.says(json!({"type": "ack", "seq": 0})).await;
+    for kept in 1..=seq {
+        assert_eq!(number(&host.frame().await, "seq"), kept);
+    }
+    for _ in 0..3 {
+        ann.rest.presses(room, "jump", "one").await;
+    }
+    assert_eq!(number(&host.frame().await, "seq"), seq + 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_moves_into_a_cluster_and_back_and_takes_everything_along() {
     let mut server = RealServer::start();
@@ -104,6 +126,11 @@ async fn a_server_moves_into_a_cluster_and_back_and_takes_everything_along() {
     eve.post(&format!("/posts/{liked}/likes"), json!({})).await.expect(201);
     let gone = ann.posts("to be deleted").await;
     ann.deletes(&gone).await;
+    let room = ann.makes_room_of(&[("jump", 3)]).await;
+    let pressed = server.asks_to_press(&room, named_press()).await.expect(200);
+    for _ in 0..3 {
+        server.presses(&room, "jump", "two").await;
+    }
     let cursor = eve.connects().await.cut();
     let before = (view(&ann).await, view(&eve).await);
     let (data, there) = (format!("sqlite:{}", server.data_dir().display()), keyspace.place());
@@ -129,6 +156,7 @@ async fn a_server_moves_into_a_cluster_and_back_and_takes_everything_along() {
     assert_eq!(listening.expect("resync").await["reason"], "foreign");
     let next = ann.posts("in the cluster").await;
     listening.expect_post(&next).await;
+    goes_on(&ann, &room, &pressed, 1).await;
 
     // And back, into another folder; the keyspace is in use until the server is gone.
     let again = server.folder().join("again");
@@ -144,6 +172,7 @@ async fn a_server_moves_into_a_cluster_and_back_and_takes_everything_along() {
     assert_eq!((view(&ann).await, view(&eve).await), before);
     server.post("/auth/refresh", json!({"refresh_token": eve.refresh_token})).await.expect(200);
     ann.posts("at home again").await;
+    goes_on(&ann, &room, &pressed, 2).await;
     server.kill();
     keyspace.remove().await;
 }

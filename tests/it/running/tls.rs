@@ -40,6 +40,38 @@ fn connector(pem: &str) -> Connector {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_over_http_2_holds_no_event_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certify(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut server =
+        RealServer::with(&[("ROOST_TLS_CERT", &path("cert.pem")), ("ROOST_TLS_KEY", &path("key.pem"))]);
+    server.reached_by(trusting(&certificate));
+    let (ann, bob) = (server.person("ann").await, server.person("bob").await);
+    let conversation = ann.talks_with(&[&bob]).await;
+    let version = bob.asks_to_stream(None).response().await.unwrap().version();
+    assert_eq!(version, reqwest::Version::HTTP_2);
+    let mut stream = bob.streams().await;
+    for number in 0..3 {
+        let message = ann.says(&conversation, &format!("number {number}")).await;
+        stream.expect_messages(&[message]).await;
+    }
+    assert_eq!(stream.comments, 0, "no event waited for what is sent where nothing is");
+    // Many streams are on one connection, beside other calls.
+    let mut streams =
+        futures_util::future::join_all((0..20).map(|_| bob.streams_from(&stream.last_event_id))).await;
+    let message = ann.says(&conversation, "to all").await;
+    for stream in &mut streams {
+        stream.expect_messages(std::slice::from_ref(&message)).await;
+    }
+    bob.call("POST", "/auth/logout").await.expect(204);
+    for stream in &mut streams {
+        stream.expect("expired").await;
+        stream.ended().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn https_and_wss_are_served_and_a_new_certificate_is_taken_up_on_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let first = certify(folder.path());

@@ -8,6 +8,8 @@ use roost::model::post::Content;
 use roost::model::social::{Follow, Like};
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, User, Username};
+use roost::storage::chats::Chats;
+use roost::storage::rooms::Rooms;
 use roost::storage::{
     Accounts, Appended, Backup, Deletion, Entry, EntryChange, FanOut, Followed, Graph, IdempotencyKey, Jobs,
     Missed, NewPost, NewRefresh, NewUser, Page, Pending, Place, Posts, Registration, TimelineFrom, Timelines,
@@ -23,8 +25,8 @@ use tempfile::TempDir;
 const AT_ONCE: usize = 16;
 
 /// All that a store is.
-pub trait Engine: Accounts + Posts + Graph + Timelines + Jobs + Upkeep {}
-impl<E: Accounts + Posts + Graph + Timelines + Jobs + Upkeep> Engine for E {}
+pub trait Engine: Accounts + Posts + Graph + Timelines + Chats + Rooms + Jobs + Upkeep {}
+impl<E: Accounts + Posts + Graph + Timelines + Chats + Rooms + Jobs + Upkeep> Engine for E {}
 
 /// What a test's store stands on.
 pub struct Ground {

@@ -6,20 +6,24 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed, and says where")]
 
 mod accounts;
+mod chats;
 mod fixture;
 mod graph;
 mod histories;
 mod history;
+mod inboxes;
 mod jobs;
 mod logins;
 mod missed;
 mod model;
 mod observed;
 mod posts;
+mod rooms;
 mod rows;
 mod scylla;
 mod sqlite;
 mod step;
+mod talk;
 mod timelines;
 mod upkeep;
 mod writes;
@@ -102,6 +106,48 @@ macro_rules! contract {
                 a_dead_letter_is_tried_anew_or_forgotten
                 dead_letters_are_listed_oldest_first
                 the_backlog_counts_what_waits
+            }
+            chats: {
+                the_same_set_is_the_same_conversation
+                of_one_set_asked_for_by_many_at_once_one_conversation_is_made
+                a_conversation_with_unknown_users_is_not_made
+                a_support_conversation_is_its_users_own
+                a_hundred_take_part_in_one
+                who_takes_no_part_sees_what_is_seen_of_none
+                messages_are_numbered_in_order_however_many_come_at_once
+                conversations_do_not_get_in_each_others_way
+                a_key_makes_one_message
+                a_key_is_kept_for_a_day
+                messages_come_back_as_they_were
+                history_is_walked_by_pages_while_messages_arrive
+                ids_grow_though_the_clock_steps_back
+                a_read_mark_never_goes_back
+                unread_counts_what_others_sent_behind_the_mark
+                conversations_are_listed_by_activity_and_walked_by_place
+            } alone {
+                a_store_that_is_opened_again_has_all_of_it
+            }
+            inboxes: {
+                everybody_who_takes_part_hears_of_each_message
+                places_have_no_gap_whatever_comes_at_once
+                an_inbox_is_read_on_from_any_place
+                what_was_seen_stays_seen
+            } alone {}
+            rooms: {
+                a_room_is_made_once_and_read_back
+                rooms_of_an_owner_are_listed_newest_first
+                a_room_that_never_was_is_none_to_every_call
+                a_group_is_there_whole_when_the_room_is_taken_again
+                a_superseded_home_writes_nothing
+                of_many_that_take_it_at_once_one_writes
+                of_two_groups_by_one_hold_one_is_written
+                effects_are_read_by_pages_and_go_once_they_are_sent
+                old_presses_are_not_answered_again
+                an_ended_room_is_as_one_that_never_was
+                rooms_are_idle_by_when_somebody_was_there_last
+                random_groups_agree_with_a_model
+            } alone {
+                a_room_has_its_presses_when_the_store_is_opened_again
             }
             histories: {} alone {
                 counts_lists_and_answers_agree_whatever_comes_at_once

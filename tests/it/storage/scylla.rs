@@ -14,6 +14,7 @@ mod moving;
 mod nodes;
 mod rounds;
 mod rows;
+mod versions;
 mod wide;
 
 use super::fixture::{Ground, Open, Opened, TestStore};

@@ -2,6 +2,7 @@
 
 use super::super::Store;
 use super::super::statement::{Statements, count, place, post_id, seq, time, time_or_none, user_id, uuid};
+use super::{chat, room};
 use crate::model::cursor::{Seq, StoreName};
 use crate::model::id::{FollowId, LikeId, LoginId, PostId};
 use crate::model::timestamp::Timestamp;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Rows read at a time.
-const PORTION: usize = 1_000;
+pub(super) const PORTION: usize = 1_000;
 
 impl Export for Store {
     fn name(&self) -> StoreName {
@@ -38,6 +39,15 @@ impl Export for Store {
                 Kind::Posts => "SELECT count(*) FROM posts WHERE deleted_at IS NULL",
                 Kind::Likes => "SELECT count(*) FROM likes",
                 Kind::Follows => "SELECT count(*) FROM following",
+                Kind::Conversations => "SELECT count(*) FROM conversations",
+                Kind::Members => "SELECT count(*) FROM conversation_members",
+                Kind::Messages => "SELECT count(*) FROM messages",
+                Kind::ChatKeys => "SELECT count(*) FROM chat_keys",
+                Kind::Inboxes => "SELECT count(*) FROM inboxes WHERE newest > 0",
+                Kind::InboxEvents => "SELECT count(*) FROM inbox",
+                Kind::Rooms => "SELECT count(*) FROM rooms WHERE ended_at IS NULL",
+                Kind::Effects => "SELECT count(*) FROM room_effects",
+                Kind::Presses => "SELECT count(*) FROM room_presses",
                 Kind::Events => "SELECT count(*) FROM events",
                 Kind::Letters => "SELECT count(*) FROM dead_letters",
             };
@@ -58,6 +68,15 @@ impl Export for Store {
                 Kind::Posts => posts(store, after),
                 Kind::Likes => likes(store, after),
                 Kind::Follows => follows(store, after),
+                Kind::Conversations => chat::conversations(store, after),
+                Kind::Members => chat::members(store, after),
+                Kind::Messages => chat::messages(store, after),
+                Kind::ChatKeys => chat::keys(store, after, alive_at),
+                Kind::Inboxes => chat::inboxes(store, after),
+                Kind::InboxEvents => chat::inbox_events(store, after, alive_at),
+                Kind::Rooms => room::rooms(store, after),
+                Kind::Effects => room::effects(store, after),
+                Kind::Presses => room::presses(store, after, alive_at),
                 Kind::Authors => authors(store, after),
                 Kind::Events => events(store, after),
                 Kind::Letters => letters(store, after),
@@ -66,23 +85,31 @@ impl Export for Store {
     }
 }
 
-/// Rows, each with its place, as a portion.
-fn portion<K: Serialize>(mut rows: Vec<(K, Option<Record>)>) -> Result<Portion, StorageError> {
-    let is_last = rows.len() < PORTION;
+/// Rows, each with its place, as a portion; fewer than were asked for are the last.
+pub(super) fn portion_of<K: Serialize>(
+    mut rows: Vec<(K, Option<Record>)>,
+    most: usize,
+) -> Result<Portion, StorageError> {
+    let is_last = rows.len() < most;
     let last = rows.last().filter(|_| !is_last).map(|(key, _)| serde_json::to_string(key)).transpose();
     let next = last.map_err(|error| StorageError::Refused(error.to_string()))?;
     let records = rows.drain(..).filter_map(|(_, record)| record).collect();
     Ok(Portion { records, next, share: None })
 }
 
+/// The same of [`PORTION`] rows.
+pub(super) fn portion<K: Serialize>(rows: Vec<(K, Option<Record>)>) -> Result<Portion, StorageError> {
+    portion_of(rows, PORTION)
+}
+
 /// A place, or the one before all.
-fn key<K: DeserializeOwned>(after: Option<&str>, first: K) -> Result<K, StorageError> {
+pub(super) fn key<K: DeserializeOwned>(after: Option<&str>, first: K) -> Result<K, StorageError> {
     let Some(text) = after else { return Ok(first) };
     serde_json::from_str(text)
         .map_err(|error| StorageError::Refused(format!("a place of a copy is none: {error}")))
 }
 
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
     row.get(column)
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::Store;
 use super::super::statement::{Statements, place};
-use super::{note, unfinished};
+use super::{chat, note, room, unfinished};
 use crate::model::timestamp::Timestamp;
 use crate::storage::moving::{
     Import, MovedAuthor, MovedFollow, MovedLetter, MovedPost, MovedUser, Numbering, Progress, Record,
@@ -104,6 +104,15 @@ fn keep(store: &Connection, record: &Record) -> Result<(), StorageError> {
             )?;
         }
         Record::Follow(follow) => keep_follow(store, follow)?,
+        Record::Conversation(conversation) => chat::keep_conversation(store, conversation)?,
+        Record::Member(member) => chat::keep_member(store, member)?,
+        Record::Message(message) => chat::keep_message(store, message)?,
+        Record::ChatKey(key) => chat::keep_key(store, key)?,
+        Record::Inbox(inbox) => chat::keep_inbox(store, inbox)?,
+        Record::InboxEvent(event) => chat::keep_inbox_event(store, event)?,
+        Record::Room(moved) => room::keep_room(store, moved)?,
+        Record::Effect(moved) => room::keep_effect(store, moved)?,
+        Record::Presses(moved) => room::keep_presses(store, moved)?,
         Record::Author(author) => keep_author(store, author)?,
         Record::Event(event) => keep_event(store, event)?,
         Record::Letter(letter) => keep_letter(store, letter)?,
@@ -225,6 +234,7 @@ fn settle(store: &Connection) -> Result<(), StorageError> {
         "UPDATE meta SET value = (SELECT coalesce(max(place), 0) FROM following) WHERE name = 'follow_place'",
         [],
     )?;
+    chat::settle(store)?;
     store.change("DELETE FROM sqlite_sequence WHERE name = 'entries'", [])?;
     store.change(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'entries', coalesce(max(seq), 0) FROM posts",

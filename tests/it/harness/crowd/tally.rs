@@ -10,6 +10,11 @@ const SHOWN: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub posts: usize,
+    /// Chat messages that were answered.
+    pub messages: usize,
+    /// Presses in rooms that were answered, and the effects that hosts were told of.
+    pub presses: usize,
+    pub effects: usize,
     pub deletions: usize,
     /// Posts shown for the first time to a follower.
     pub deliveries: usize,
@@ -32,6 +37,9 @@ pub struct Tally {
 
 impl Tally {
     pub fn add(&mut self, part: Self) {
+        self.messages += part.messages;
+        self.presses += part.presses;
+        self.effects += part.effects;
         self.deliveries += part.deliveries;
         self.connections += part.connections;
         self.latest = self.latest.max(part.latest);
@@ -59,13 +67,25 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { posts, deletions, deliveries, unanswered, refused, connections, slowest, latest, .. } =
-            self;
+        let Self {
+            posts,
+            messages,
+            presses,
+            effects,
+            deletions,
+            deliveries,
+            unanswered,
+            refused,
+            connections,
+            slowest,
+            latest,
+            ..
+        } = self;
         let [lost, doubled, inverted, odd] = self.wrongs().map(|(_, what)| what.len());
         write!(
             to,
             "{posts} posts ({refused} tries refused, {unanswered} unanswered, slowest {slowest:.1?}), \
-             {deletions} deletions, {deliveries} deliveries on {connections} connections (latest {latest:.1?}); \
+             {deletions} deletions, {messages} messages, {presses} presses, {effects} effects, {deliveries} deliveries on {connections} connections (latest {latest:.1?}); \
              lost {lost}, doubled {doubled}, inverted {inverted}, odd {odd}"
         )?;
         for (kind, what) in self.wrongs() {

@@ -1,16 +1,20 @@
 //! Moving house: from a database into a keyspace and back, and copies that are interrupted, wrong or refused.
 
+mod chat;
+mod room;
+
 use super::{Keyspace, RUNTIME};
 use crate::harness::engines::cql_nodes;
 use crate::storage::fixture::{Engine, TestStore, a_key, a_like, first};
 use crate::storage::sqlite::{open, options};
+use roost::model::chat::Conversation;
 use roost::model::cursor::{Cursor, Seq};
-use roost::model::id::{LoginId, PostId, UserId};
+use roost::model::id::{LoginId, PostId, RoomId, UserId};
 use roost::model::post::Content;
 use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::model::user::{Email, Username};
-use roost::storage::moving::{CopyError, Export, Import, Kind, Stage, copy};
+use roost::storage::moving::{Compared, CopyError, Export, Import, Kind, Stage, copy};
 use roost::storage::scylla::{Mover, Nodes, OpenError, Options, Store};
 use roost::storage::sqlite::{self, Unobserved};
 use roost::storage::{
@@ -31,6 +35,8 @@ struct House {
     posts: Vec<PostId>,
     logins: Vec<LoginId>,
     keys: Vec<String>,
+    talks: Vec<Conversation>,
+    rooms: Vec<RoomId>,
 }
 
 impl House {
@@ -80,7 +86,9 @@ impl House {
         assert!(store.engine.unlike(dora, all[3], Timestamp::now()).await.unwrap());
 
         let keys = vec!["plain".to_owned(), "nul\0 and: colon \u{1F511}".to_owned()];
-        let mut house = Self { store, users, posts: all, logins: Vec::new(), keys };
+        let talks = chat::fill(&store, &users).await;
+        let rooms = room::fill(&store, &users).await;
+        let mut house = Self { store, users, posts: all, logins: Vec::new(), keys, talks, rooms };
         house.users.push(outsider);
         house.use_keys(anna).await;
         house.log_in(anna, now).await;
@@ -175,6 +183,8 @@ impl House {
                 .map(|(_, letter)| (letter.event, letter.error, letter.attempts, letter.buried_at))
                 .collect::<Vec<_>>(),
         );
+        chat::picture(self, engine, &mut shown).await;
+        room::picture(self, engine, &mut shown).await;
         shown
     }
 
@@ -233,6 +243,8 @@ impl House {
         assert_eq!(of(dora).await.2, before.2.2 + 1);
         engine.rename(anna, Username::parse("anna-at-home").unwrap(), now).await.unwrap();
         assert!(engine.profile_by_name("ANNA-at-home".to_owned(), ben).await.unwrap().is_some());
+        chat::is_lived_in(self, engine).await;
+        room::is_lived_in(self, engine).await;
     }
 }
 
@@ -264,7 +276,9 @@ fn database(file: &Path) -> sqlite::Store {
 async fn moved(source: &dyn Export, target: &dyn Import) {
     let compared = copy(source, target, |_| {}).await.unwrap();
     assert_eq!(compared.len(), Kind::ALL.len());
-    assert!(compared.iter().all(|compared| compared.is_same() && compared.source.count > 0), "{compared:?}");
+    // Presses are known for ten minutes: too short to be compared.
+    let some = |compared: &Compared| compared.source.count > 0 || compared.kind == Kind::Presses;
+    assert!(compared.iter().all(|compared| compared.is_same() && some(compared)), "{compared:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Several nodes on one keyspace: each a store of its own, as processes on other machines have it.
 
+mod chats;
 mod claims;
 mod homes;
+mod inboxes;
 mod left;
 mod resumes;
 mod tries;

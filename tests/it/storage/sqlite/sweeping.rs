@@ -1,9 +1,11 @@
 //! What time takes away, and that it leaves the rest.
 
-use super::open;
+use super::{assert_sound, open};
 use crate::storage::fixture::{a_key, a_like, first, stored};
+use crate::storage::talk::{a_message, event};
 use roost::model::id::LoginId;
 use roost::model::timestamp::Timestamp;
+use roost::storage::chats::{INBOX_AGE, InboxPage, InboxReach, NewMessage};
 use roost::storage::{KEY_AGE, Loss, Missed, NewPost, NewRefresh, TIMELINE_AGE};
 use std::time::Duration;
 
@@ -96,4 +98,43 @@ async fn ended_logins_are_forgotten_once_they_would_have_expired() {
     store.engine.revoke_login(later, now.after(minute * 10)).await.unwrap();
     store.engine.sweep(now.after(minute * 5)).await.unwrap();
     assert_eq!(store.engine.revoked_logins(now).await.unwrap(), [later]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_loses_its_oldest_events_after_thirty_days() {
+    let store = open().await;
+    let users = store.users(3).await;
+    let conversation = store.converse(&users[..2]).await;
+    let other = store.converse(&users[1..]).await;
+    let now = Timestamp::now();
+    let second = Duration::from_secs(1);
+    let mut messages = Vec::new();
+    // The second was made by a clock that stepped back: it goes with the first, not before it.
+    let ages = [INBOX_AGE - second * 2, INBOX_AGE + second, second * 60, second * 30];
+    for (age, conversation) in ages.into_iter().zip([&conversation, &other, &conversation, &conversation]) {
+        let new = NewMessage { created_at: now.before(age), ..a_message(conversation.id, users[1], "text") };
+        messages.push(event(&store.deliver(new).await.0));
+    }
+    // In the third's inbox it is the first.
+    let sweep = async |now| store.engine.sweep(now).await.unwrap();
+    // One event and the key of two messages.
+    assert_eq!(sweep(now).await, 3);
+    assert_eq!(store.reach(users[2]).await, InboxReach { newest: 1, gone: 1, seen: 0 });
+    assert_eq!(store.events(users[1]).await, messages);
+    assert_eq!(store.reach(users[1]).await.gone, 0);
+
+    // Two events of the second, one of the first.
+    assert_eq!(sweep(now.after(second * 3)).await, 3);
+    let page = store.engine.inbox(users[1], 1, 10).await.unwrap();
+    assert_eq!(page, InboxPage { after: 2, events: messages[2..].to_vec() });
+    assert_eq!(store.reach(users[1]).await, InboxReach { newest: 4, gone: 2, seen: 0 });
+    assert_eq!(store.reach(users[0]).await, InboxReach { newest: 3, gone: 1, seen: 0 });
+    // The messages stay, and places go on.
+    assert_eq!(store.history(other.id, users[2]).await.len(), 1);
+    let (_, places) = store.deliver(a_message(other.id, users[2], "again")).await;
+    assert!(places.contains(&(users[1], 5)) && places.contains(&(users[2], 2)), "{places:?}");
+    while sweep(now.after(INBOX_AGE + KEY_AGE)).await > 0 {}
+    assert_eq!(store.reach(users[1]).await, InboxReach { newest: 5, gone: 5, seen: 0 });
+    assert_eq!(store.events(users[1]).await, []);
+    assert_sound(&store.folder.path().join("roost.db"));
 }

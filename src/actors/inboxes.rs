@@ -1,0 +1,516 @@
+//! What is listening here to users' chat inboxes, and how far each inbox reaches.
+//!
+//! A table beside the tree. Of a user with listeners it keeps the newest place that it was told of and a short tail of
+//! events that end there; a user whom nobody listens to costs one look-up. What is pushed in its turn is given from the
+//! tail; after a gap (another conversation was faster, a push was missed) listeners read the store from where they are. So
+//! the table may forget, and be told late or twice, and a [`Feed`] gives each event once, in order, and none is missed: it
+//! stands in the table *before* it reads the store. Nothing polls: a feed waits for its inbox's bell.
+//!
+//! Beside it [`Seen`] notes how far inboxes were written.
+
+use super::instant::{self, Instants};
+use super::seen::Seen;
+use super::wanted::Wanted;
+use crate::model::chat::{InboxPosition, MessageEvent};
+use crate::model::cursor::StoreName;
+use crate::model::id::UserId;
+use crate::storage::StorageError;
+use crate::storage::chats::{Chats, InboxPage, InboxReach};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// Events that are kept of an inbox.
+const TAIL: usize = 64;
+/// Events that a feed gives, or reads, at once.
+const PAGE: usize = 64;
+/// The first and the longest pause before a store is asked again that failed, or does not have yet what was told of it.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// Between two times that marks are stored.
+const NOTING: Duration = Duration::from_secs(1);
+/// A write without an answer is done by then, or never; until then listeners read the store again so often.
+const DOUBT: Duration = Duration::from_secs(15);
+const DOUBT_READS: Duration = Duration::from_secs(3);
+
+/// How long a listener waits until its inbox's home tells this node; then it begins with what the store has.
+const COVERED_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks whether anybody still waits for that.
+const COVERED_LATER: Duration = Duration::from_secs(10);
+
+/// The inboxes that somebody listens to here. Its mutexes are std ones: nothing awaits under them.
+pub struct Inboxes {
+    chats: Arc<dyn Chats>,
+    store: StoreName,
+    /// Whom this node hears, where other nodes are homes.
+    wanted: Option<Arc<Wanted>>,
+    instants: Instants,
+    users: Mutex<HashMap<UserId, Arc<Inbox>>>,
+    /// How far inboxes were written to live streams.
+    seen: Seen,
+    /// Until when a write may yet be done that nobody will tell of.
+    doubted: Mutex<Option<Instant>>,
+}
+
+/// An inbox that somebody listens to.
+struct Inbox {
+    /// How many; changed under the table's lock.
+    listeners: AtomicUsize,
+    known: Mutex<Known>,
+    bell: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The newest place that was told of; 0 before the first.
+    newest: u64,
+    /// The events that end there, without a gap.
+    tail: VecDeque<(MessageEvent, Instant)>,
+    /// How often it was said that the store may know more.
+    doubts: u64,
+}
+
+/// Where a feed finds what comes next.
+enum Next {
+    Here(Vec<Delivery>),
+    InStore { newest: u64, doubts: u64 },
+    Nowhere,
+}
+
+/// An event on its way to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What.
+    pub event: MessageEvent,
+    /// Where it stands in the inbox.
+    pub place: u64,
+    /// When this node was told, where it was told and did not read it.
+    pub told_at: Option<Instant>,
+}
+
+/// Why a listener does not begin after the position that its client came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is no position.
+    Malformed,
+    /// It is one of another store or of another user.
+    Foreign,
+    /// The inbox does not reach so far.
+    Future,
+    /// What follows it is no longer kept.
+    Expired,
+}
+
+impl Unusable {
+    /// The reason in `resync`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Foreign => "foreign",
+            Self::Future => "future",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Inboxes {
+    /// Nobody listens yet.
+    #[must_use]
+    pub fn new(
+        chats: Arc<dyn Chats>,
+        store: StoreName,
+        wanted: Option<Arc<Wanted>>,
+        instants: Instants,
+    ) -> Self {
+        let seen = Seen::new(chats.clone());
+        Self { chats, store, wanted, instants, users: Mutex::default(), seen, doubted: Mutex::default() }
+    }
+
+    /// Begins to listen: after the position that the client came with, else after what was written last to any live
+    /// stream of the user. Answers also why that position was of no use, if it was not.
+    ///
+    /// # Errors
+    /// Where the store does not say how far the inbox reaches.
+    pub async fn listen(
+        self: &Arc<Self>,
+        user: UserId,
+        came_with: Option<&str>,
+    ) -> Result<(Feed, Option<Unusable>), StorageError> {
+        // Before the store is read: what is placed from now on rings.
+        let mut feed = self.enter(user);
+        if let Some(wanted) = &self.wanted
+            && !wanted.cover(&[user], COVERED_WITHIN).await
+        {
+            tokio::spawn(self.clone().reread_once_covered(wanted.clone(), user));
+        }
+        let reach = self.chats.reach(user).await?;
+        self.instants.pass(instant::Instant::InboxRead(user)).await;
+        let newest = feed.inbox.learn(reach.newest);
+        let reach = InboxReach { newest, ..reach };
+        let position = came_with.map(|text| self.read_position(user, text, reach));
+        let (place, unusable) = match position {
+            Some(Ok(place)) => (place, None),
+            Some(Err(unusable)) => (self.seen(user, reach), Some(unusable)),
+            None => (self.seen(user, reach), None),
+        };
+        feed.place = place;
+        Ok((feed, unusable))
+    }
+
+    /// What the inbox's home places before it tells this node is read as soon as it does.
+    async fn reread_once_covered(self: Arc<Self>, wanted: Arc<Wanted>, user: UserId) {
+        while self.of(user).is_some() {
+            if wanted.cover(&[user], COVERED_LATER).await {
+                return self.reread(user);
+            }
+        }
+    }
+
+    /// An event has its place: whoever listens here is told.
+    pub fn push(&self, user: UserId, place: u64, event: MessageEvent) {
+        if let Some(inbox) = self.of(user) {
+            inbox.push(place, event);
+        }
+    }
+
+    /// What is pushed to a user may have missed this node: its listeners ask the store.
+    pub fn reread(&self, user: UserId) {
+        if let Some(inbox) = self.of(user) {
+            inbox.doubt();
+        }
+    }
+
+    /// The same of all users.
+    pub fn reread_all(&self) {
+        let inboxes: Vec<_> = lock(&self.users).values().cloned().collect();
+        inboxes.iter().for_each(|inbox| inbox.doubt());
+    }
+
+    /// To whose inboxes somebody listens here.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        lock(&self.users).keys().copied().collect()
+    }
+
+    /// A write was not answered: it may be done, or be done yet, and nobody will tell. For a while listeners ask the
+    /// store now and then.
+    pub fn doubt(&self) {
+        *lock(&self.doubted) = Some(Instant::now() + DOUBT);
+    }
+
+    /// Stores what was written, once a second, and has listeners ask the store where a write was not answered. Never
+    /// ends.
+    pub async fn keep_noting(self: Arc<Self>) {
+        let mut reread_at = Instant::now();
+        loop {
+            sleep(NOTING).await;
+            self.seen.mark_outlived();
+            self.seen.store().await;
+            let now = Instant::now();
+            if reread_at <= now && self.is_doubted(now) {
+                reread_at = now + DOUBT_READS;
+                self.reread_all();
+            }
+        }
+    }
+
+    /// Stores what was written; what the store does not take waits for the next time.
+    pub async fn note(&self) {
+        self.seen.store().await;
+    }
+
+    fn is_doubted(&self, now: Instant) -> bool {
+        let mut doubted = lock(&self.doubted);
+        let was = doubted.is_some();
+        // Once more when the time is over.
+        doubted.take_if(|until| *until <= now);
+        was
+    }
+
+    /// Up to where all was written to some live stream.
+    fn seen(&self, user: UserId, reach: InboxReach) -> u64 {
+        reach.seen.max(self.seen.mark(user)).max(reach.gone).min(reach.newest)
+    }
+
+    fn read_position(&self, user: UserId, text: &str, reach: InboxReach) -> Result<u64, Unusable> {
+        let position: InboxPosition = text.parse().map_err(|_| Unusable::Malformed)?;
+        match position.place {
+            _ if position.store != self.store || position.user != user => Err(Unusable::Foreign),
+            place if place > reach.newest => Err(Unusable::Future),
+            place if place < reach.gone => Err(Unusable::Expired),
+            place => Ok(place),
+        }
+    }
+
+    fn enter(self: &Arc<Self>, user: UserId) -> Feed {
+        let mut users = lock(&self.users);
+        let inbox = users.entry(user).or_insert_with(Inbox::quiet).clone();
+        if inbox.listeners.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.tell_listened(user, true);
+        }
+        drop(users);
+        let doubts = inbox.known().doubts;
+        let number = self.seen.number();
+        Feed { inboxes: self.clone(), inbox, number, user, place: 0, doubts, reading: None }
+    }
+
+    /// Under the table's lock: who comes and who goes is told in order.
+    fn tell_listened(&self, user: UserId, is_listened: bool) {
+        if let Some(wanted) = &self.wanted {
+            wanted.listen(user, is_listened);
+        }
+    }
+
+    fn of(&self, user: UserId) -> Option<Arc<Inbox>> {
+        lock(&self.users).get(&user).cloned()
+    }
+}
+
+impl Inbox {
+    fn quiet() -> Arc<Self> {
+        Arc::new(Self { listeners: AtomicUsize::new(0), known: Mutex::default(), bell: Notify::new() })
+    }
+
+    fn push(&self, place: u64, event: MessageEvent) {
+        let mut known = self.known();
+        if place <= known.newest {
+            // Told before, or read by a feed; or overtaken by a later place, when feeds read the store.
+            return;
+        }
+        if place != known.newest + 1 {
+            known.tail.clear();
+        }
+        known.tail.push_back((event, Instant::now()));
+        if known.tail.len() > TAIL {
+            known.tail.pop_front();
+        }
+        known.newest = place;
+        drop(known);
+        self.bell.notify_waiters();
+    }
+
+    /// The store has events up to that place; answers the newest that is known.
+    fn learn(&self, newest: u64) -> u64 {
+        let mut known = self.known();
+        if newest <= known.newest {
+            return known.newest;
+        }
+        known.newest = newest;
+        known.tail.clear();
+        drop(known);
+        self.bell.notify_waiters();
+        newest
+    }
+
+    fn doubt(&self) {
+        self.known().doubts += 1;
+        self.bell.notify_waiters();
+    }
+
+    fn after(&self, place: u64, doubts: u64) -> Next {
+        let known = self.known();
+        if known.doubts != doubts {
+            return Next::InStore { newest: known.newest, doubts: known.doubts };
+        }
+        if known.newest <= place {
+            return Next::Nowhere;
+        }
+        let before = known.newest - known.tail.len() as u64;
+        let Some(skipped) = place.checked_sub(before) else {
+            return Next::InStore { newest: known.newest, doubts };
+        };
+        let rest = known.tail.iter().skip(usize::try_from(skipped).unwrap_or(TAIL)).take(PAGE);
+        let delivery = |((event, told_at), place)| Delivery { event, place, told_at: Some(told_at) };
+        Next::Here(rest.copied().zip(place + 1..).map(delivery).collect())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
+    }
+}
+
+/// One listener's way through an inbox.
+pub struct Feed {
+    inboxes: Arc<Inboxes>,
+    inbox: Arc<Inbox>,
+    number: u64,
+    user: UserId,
+    /// Everything up to here was given.
+    place: u64,
+    /// Of how many doubts it knows what the store says.
+    doubts: u64,
+    reading: Option<Reading>,
+}
+
+/// A page on its way. It is kept where whoever waits for it gives up, and waits again.
+struct Reading {
+    doubts: u64,
+    page: Pin<Box<dyn Future<Output = InboxPage> + Send>>,
+}
+
+impl Feed {
+    /// Where it stands: everything up to there was given, or is not this listener's.
+    #[must_use]
+    pub fn position(&self) -> InboxPosition {
+        self.position_of(self.place)
+    }
+
+    /// A place of this inbox as clients are told of it.
+    #[must_use]
+    pub fn position_of(&self, place: u64) -> InboxPosition {
+        InboxPosition { store: self.inboxes.store, user: self.user, place }
+    }
+
+    /// What was given up to there was handed to the connection.
+    pub fn hand(&self, place: u64) {
+        self.inboxes.seen.hand(self.number, self.user, place);
+    }
+
+    /// The connection ends in order: what it was handed is written.
+    pub fn settle(&self) {
+        self.inboxes.seen.settle(self.number);
+    }
+
+    /// The next events, some at most, in order; waits where there are none. May be dropped at any await and called anew:
+    /// what was not answered is not given.
+    pub async fn next(&mut self) -> Vec<Delivery> {
+        loop {
+            let inbox = self.inbox.clone();
+            let mut rung = pin!(inbox.bell.notified());
+            // Before it looks: what comes afterwards wakes it.
+            rung.as_mut().enable();
+            if self.reading.is_none() {
+                match inbox.after(self.place, self.doubts) {
+                    Next::Here(events) => {
+                        self.place += events.len() as u64;
+                        return events;
+                    }
+                    Next::InStore { newest, doubts } => {
+                        let chats = self.inboxes.chats.clone();
+                        let page = Box::pin(read(chats, self.user, self.place, newest));
+                        self.reading = Some(Reading { doubts, page });
+                    }
+                    Next::Nowhere => {
+                        rung.await;
+                        continue;
+                    }
+                }
+            }
+            let Some(reading) = &mut self.reading else { continue };
+            let page = reading.page.as_mut().await;
+            self.doubts = reading.doubts;
+            self.reading = None;
+            self.place = self.place.max(page.after);
+            let delivery = |(event, place)| Delivery { event, place, told_at: None };
+            let events: Vec<_> = page.events.into_iter().zip(self.place + 1..).map(delivery).collect();
+            if !events.is_empty() {
+                self.place += events.len() as u64;
+                inbox.learn(self.place);
+                return events;
+            }
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.inboxes.seen.forget(self.number);
+        let mut users = lock(&self.inboxes.users);
+        if self.inbox.listeners.fetch_sub(1, Ordering::Relaxed) == 1 {
+            users.remove(&self.user);
+            self.inboxes.tell_listened(self.user, false);
+        }
+    }
+}
+
+/// Reads what is behind a place, until the store answers, and has something, or nothing is missing up to `newest`.
+async fn read(chats: Arc<dyn Chats>, user: UserId, after: u64, newest: u64) -> InboxPage {
+    let [mut pause, longest] = BACKOFF;
+    loop {
+        match chats.inbox(user, after, PAGE).await {
+            Ok(page) if !page.events.is_empty() || page.after.max(after) >= newest => return page,
+            Ok(_) => tracing::debug!(%user, newest, "the store does not have yet what it took"),
+            Err(error) => tracing::warn!(%user, %error, "the inbox of {user} is read later: {error}"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inbox, Next, TAIL};
+    use crate::model::chat::MessageEvent;
+    use crate::model::id::{ConversationId, MessageId};
+
+    fn push(inbox: &Inbox, place: u64) {
+        inbox.push(place, MessageEvent { message: MessageId::make(), conversation: ConversationId::make() });
+    }
+
+    /// The places that one who stands there is given, or `None` where it is sent to the store.
+    fn after(inbox: &Inbox, place: u64) -> Option<Vec<u64>> {
+        match inbox.after(place, 0) {
+            Next::Here(events) => Some(events.iter().map(|delivery| delivery.place).collect()),
+            Next::Nowhere => Some(Vec::new()),
+            Next::InStore { .. } => None,
+        }
+    }
+
+    #[test]
+    fn what_comes_in_its_turn_is_given_from_here() {
+        let inbox = Inbox::quiet();
+        inbox.learn(10);
+        push(&inbox, 11);
+        push(&inbox, 12);
+        assert_eq!(after(&inbox, 10), Some(vec![11, 12]));
+        assert_eq!(after(&inbox, 12), Some(vec![]));
+        assert_eq!(after(&inbox, 9), None, "what came before is in the store");
+    }
+
+    #[test]
+    fn behind_a_gap_listeners_read_the_store_and_late_or_repeated_events_change_nothing() {
+        let inbox = Inbox::quiet();
+        inbox.learn(10);
+        push(&inbox, 11);
+        push(&inbox, 13);
+        assert_eq!(after(&inbox, 11), None);
+        assert_eq!(after(&inbox, 12), Some(vec![13]));
+        push(&inbox, 12);
+        push(&inbox, 13);
+        assert_eq!(after(&inbox, 11), None);
+        assert_eq!(after(&inbox, 12), Some(vec![13]));
+        push(&inbox, 14);
+        assert_eq!(after(&inbox, 12), Some(vec![13, 14]));
+    }
+
+    #[test]
+    fn the_tail_is_short_and_what_another_read_is_known() {
+        let inbox = Inbox::quiet();
+        let last = 2 * TAIL as u64;
+        (1..=last).for_each(|place| push(&inbox, place));
+        assert_eq!(after(&inbox, last - TAIL as u64 - 1), None);
+        assert_eq!(after(&inbox, last - TAIL as u64).map(|places| places.len()), Some(TAIL));
+        inbox.learn(last + 5);
+        assert_eq!(after(&inbox, last), None);
+        assert_eq!(after(&inbox, last + 5), Some(vec![]));
+    }
+
+    #[test]
+    fn a_doubt_sends_everybody_to_the_store_once() {
+        let inbox = Inbox::quiet();
+        inbox.learn(10);
+        inbox.doubt();
+        let Next::InStore { newest, doubts } = inbox.after(10, 0) else { panic!("it does not doubt") };
+        assert_eq!(newest, 10);
+        assert!(matches!(inbox.after(10, doubts), Next::Nowhere));
+    }
+}

@@ -1,0 +1,188 @@
+//! Inboxes with several homes, and what is left of them when their rows have gone.
+
+use super::chats::{append, place_all, talk};
+use super::{Field, run};
+use crate::storage::talk::event;
+use futures_util::future::join_all;
+use roost::model::chat::MessageEvent;
+use roost::model::id::{MessageId, UserId};
+use roost::model::timestamp::Timestamp;
+use roost::storage::chats::{Chats, INBOX_AGE, InboxPage, InboxReach};
+use std::time::Duration;
+
+impl Field {
+    /// An event at a place, as if it had been put there.
+    async fn put(&self, user: UserId, place: i64, event: MessageEvent) {
+        let text = "INSERT INTO inbox (user, bucket, place, message, conversation) \
+                    VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
+        let bucket = i32::try_from((place - 1) / 10_000).unwrap();
+        self.execute(text, (user.0, bucket, place, event.message.0, event.conversation.0)).await;
+    }
+
+    /// A reservation that was made so long ago.
+    async fn reserve(&self, user: UserId, place: i64, ago: Duration) {
+        let text = "UPDATE inboxes USING TIMESTAMP ? SET reserved = ?, reserved_at = ? WHERE user = ?";
+        self.execute(text, (place, place, Timestamp::now().before(ago).millis(), user.0)).await;
+    }
+
+    /// Removes an event, as its age does.
+    async fn expire(&self, user: UserId, place: i64) {
+        let text = "DELETE FROM inbox WHERE user = ? AND bucket = ? AND place = ? IF EXISTS";
+        self.execute(text, (user.0, i32::try_from((place - 1) / 10_000).unwrap(), place)).await;
+    }
+}
+
+#[test]
+fn two_homes_never_give_one_place_to_two_events() {
+    run(|field| async move {
+        let nodes = [field.node().await, field.node().await];
+        let (users, conversation) = talk(&nodes[0], 2).await;
+        let mut events = Vec::new();
+        for number in 0..16 {
+            events.push(event(&append(&nodes[0], &conversation, users[number % 2]).await));
+        }
+        let placing = events.iter().enumerate().map(|(number, event)| {
+            let (node, user) = (&nodes[number % 2], users[0]);
+            async move { (node.place(user, *event, false).await.unwrap(), *event) }
+        });
+        let mut placed = join_all(placing).await;
+        placed.sort_unstable_by_key(|(place, _)| *place);
+        assert_eq!(placed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), (1..=16).collect::<Vec<_>>());
+        let page = nodes[0].inbox(users[0], 0, 100).await.unwrap();
+        assert_eq!(page.events, placed.iter().map(|(_, event)| *event).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn an_event_that_is_placed_again_has_the_place_that_it_has() {
+    run(|field| async move {
+        let (first, second) = (field.node().await, field.node().await);
+        let (users, conversation) = talk(&first, 2).await;
+        let mut events = Vec::new();
+        for place in 1..=5 {
+            let message = append(&first, &conversation, users[0]).await;
+            assert_eq!(first.place(users[1], event(&message), false).await.unwrap(), place);
+            events.push(event(&message));
+        }
+        for node in [&first, &second] {
+            for (place, event) in (1..).zip(&events) {
+                assert_eq!(node.place(users[1], *event, true).await.unwrap(), place);
+            }
+        }
+        // One that was not placed gets the next.
+        let message = append(&first, &conversation, users[0]).await;
+        assert_eq!(second.place(users[1], event(&message), true).await.unwrap(), 6);
+        assert_eq!(first.place(users[1], event(&message), true).await.unwrap(), 6);
+        assert_eq!(first.reach(users[1]).await.unwrap().newest, 6);
+        // One of no message has none.
+        let none = MessageEvent { message: MessageId::numbered(3, None, Timestamp::now()), ..events[0] };
+        assert!(first.place(users[1], none, false).await.is_err());
+        assert!(first.place(UserId::make(), events[0], false).await.is_err());
+    });
+}
+
+#[test]
+fn an_event_whose_home_ended_before_the_list_heard_of_it_is_in_the_list() {
+    run(|field| async move {
+        let node = field.node().await;
+        let (users, conversation) = talk(&node, 2).await;
+        let message = append(&node, &conversation, users[0]).await;
+        field.reserve(users[1], 1, Duration::ZERO).await;
+        field.put(users[1], 1, event(&message)).await;
+        let listed = async || node.conversations(users[1], None, 10).await.unwrap()[0].clone();
+        assert_eq!(listed().await.last_message_at, None);
+        assert_eq!(node.place(users[1], event(&message), true).await.unwrap(), 1);
+        let listed = listed().await;
+        assert_eq!((listed.last_message_at, listed.unread), (Some(message.created_at), 1));
+    });
+}
+
+#[test]
+fn what_of_an_inbox_is_gone_is_told() {
+    run(|field| async move {
+        let node = field.node().await;
+        let (users, conversation) = talk(&node, 1).await;
+        let mut events = Vec::new();
+        for _ in 0..5 {
+            let message = append(&node, &conversation, users[0]).await;
+            place_all(&node, &conversation, &message).await;
+            events.push(event(&message));
+        }
+        let anna = users[0];
+        let page = async |after, limit| node.inbox(anna, after, limit).await.unwrap();
+        field.expire(anna, 1).await;
+        field.expire(anna, 2).await;
+        assert_eq!(node.reach(anna).await.unwrap(), InboxReach { newest: 5, gone: 2, seen: 0 });
+        for after in [0, 1, 2] {
+            assert_eq!(page(after, 10).await, InboxPage { after: 2, events: events[2..].to_vec() });
+        }
+        assert_eq!(page(3, 1).await, InboxPage { after: 3, events: vec![events[3]] });
+        for place in 3..=5 {
+            field.expire(anna, place).await;
+        }
+        // A reservation of a month ago: its row was there.
+        field.reserve(anna, 6, INBOX_AGE).await;
+        let fresh = field.node().await;
+        assert_eq!(fresh.reach(anna).await.unwrap(), InboxReach { newest: 6, gone: 6, seen: 0 });
+        assert_eq!(fresh.inbox(anna, 2, 10).await.unwrap(), InboxPage { after: 6, events: Vec::new() });
+        let message = append(&fresh, &conversation, anna).await;
+        assert_eq!(fresh.place(anna, event(&message), false).await.unwrap(), 7, "no place is given again");
+        assert_eq!(
+            fresh.inbox(anna, 6, 10).await.unwrap(),
+            InboxPage { after: 6, events: vec![event(&message)] }
+        );
+    });
+}
+
+#[test]
+fn a_reservation_that_no_event_followed_is_the_next_place() {
+    run(|field| async move {
+        let node = field.node().await;
+        let (users, conversation) = talk(&node, 1).await;
+        let anna = users[0];
+        field.reserve(anna, 1, Duration::from_secs(60)).await;
+        assert_eq!(node.reach(anna).await.unwrap(), InboxReach::default());
+        let mut events = Vec::new();
+        for place in 1..=3 {
+            let message = append(&node, &conversation, anna).await;
+            assert_eq!(node.place(anna, event(&message), false).await.unwrap(), place);
+            events.push(event(&message));
+        }
+        field.reserve(anna, 4, Duration::from_secs(60)).await;
+        let fresh = field.node().await;
+        assert_eq!(fresh.reach(anna).await.unwrap().newest, 3);
+        let message = append(&fresh, &conversation, anna).await;
+        assert_eq!(fresh.place(anna, event(&message), true).await.unwrap(), 4);
+        events.push(event(&message));
+        assert_eq!(fresh.inbox(anna, 0, 10).await.unwrap(), InboxPage { after: 0, events });
+    });
+}
+
+#[test]
+fn an_inbox_goes_from_one_bucket_into_the_next() {
+    run(|field| async move {
+        let node = field.node().await;
+        let (users, conversation) = talk(&node, 1).await;
+        let anna = users[0];
+        let mut events = Vec::new();
+        for _ in 0..6 {
+            events.push(event(&append(&node, &conversation, anna).await));
+        }
+        // What is left begins near the end of the third bucket.
+        for (place, event) in (29_998..=30_000).zip(&events) {
+            field.put(anna, place, *event).await;
+        }
+        field.reserve(anna, 30_001, Duration::from_secs(60)).await;
+        assert_eq!(node.reach(anna).await.unwrap(), InboxReach { newest: 30_000, gone: 29_997, seen: 0 });
+        for (place, event) in (30_001..).zip(&events[3..]) {
+            assert_eq!(node.place(anna, *event, false).await.unwrap(), place);
+        }
+        assert_eq!(field.node().await.place(anna, events[1], true).await.unwrap(), 29_999);
+        let page = async |after, limit| node.inbox(anna, after, limit).await.unwrap();
+        assert_eq!(page(29_998, 10).await, InboxPage { after: 29_998, events: events[1..].to_vec() });
+        assert_eq!(page(29_999, 2).await, InboxPage { after: 29_999, events: events[2..4].to_vec() });
+        assert_eq!(page(30_000, 10).await, InboxPage { after: 30_000, events: events[3..].to_vec() });
+        assert_eq!(page(5, 10).await, InboxPage { after: 29_997, events });
+        assert_eq!(page(30_003, 10).await, InboxPage { after: 30_003, events: Vec::new() });
+    });
+}
