@@ -4,15 +4,18 @@
 //! **Invariant:** no token, password, e-mail address or query string is ever a field here. Labels of
 //! metrics come from our own lists (routes, reasons, kinds), never from a client.
 
+mod lines;
 pub mod metric;
 mod recorder;
 mod trace;
 
+pub use lines::DELIVERIES;
 pub use recorder::Metrics;
 pub use trace::{TraceId, request_span, trace_id_of};
 
 use crate::config::LogFilter;
-use std::io::IsTerminal;
+use lines::{Lines, LinesEnd};
+use std::io::{self, IsTerminal, Stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -36,8 +39,12 @@ const CARRIERS: [&str; 9] = [
 const DRIVERS: [(&str, &str); 2] = [("scylla", "warn"), ("fred", "off")];
 
 /// Sends log lines to stderr: JSON, one object a line, unless a person is looking. What was installed
-/// first stays; later calls change nothing (several servers may share a process in tests).
-pub fn install_logs(filter: &LogFilter) {
+/// first stays; later calls change nothing (several servers may share a process in tests). What is answered is to be dropped
+/// when nothing more is to be logged.
+///
+/// # Errors
+/// Where the system has no thread for it.
+pub fn install_logs(filter: &LogFilter) -> io::Result<LinesEnd<Stderr>> {
     // The filter was checked when it was read; what it cannot say here, it could not there.
     let filter = EnvFilter::try_new(filter.as_str()).unwrap_or_else(|_| EnvFilter::new("info"));
     let carriers = CARRIERS.iter().map(|name| format!("{name}=info"));
@@ -45,18 +52,20 @@ pub fn install_logs(filter: &LogFilter) {
     let quiet = carriers.chain(drivers).filter_map(|directive| directive.parse().ok());
     let filter = quiet.fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
+    let (lines, end) = Lines::to(io::stderr())?;
     // All spans of a line, not the innermost alone: a request's ids stand on the outermost.
-    let installed = if std::io::stderr().is_terminal() {
-        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init()
+    let installed = if io::stderr().is_terminal() {
+        registry.with(tracing_subscriber::fmt::layer().with_writer(lines)).try_init()
     } else {
-        let lines = tracing_subscriber::fmt::layer()
+        let layer = tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(true)
-            .with_writer(std::io::stderr);
-        registry.with(lines).try_init()
+            .with_writer(lines);
+        registry.with(layer).try_init()
     };
     // It can only fail because there is one already.
     drop(installed);
+    Ok(end)
 }

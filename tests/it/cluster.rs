@@ -20,14 +20,13 @@ mod strangers;
 use crate::harness::cluster::TestCluster;
 use crate::harness::crowd::{Crowd, Size};
 use crate::harness::dice::Dice;
-use std::time::Duration;
 
 /// What comes of a fault is seen in so many posts.
 const SOME: usize = 20;
 
 /// A small crowd at all nodes, who post already.
 async fn crowd(cluster: &TestCluster, name: &str) -> Crowd {
-    let size = Size { authors: 4, followers: 4, pace: Duration::from_millis(100), posts: 400 };
+    let size = Size { followers: 4, ..Size::default() };
     let crowd = Crowd::gather(cluster.doors(), name, Dice::thrown(name), size).await;
     crowd.posts(SOME).await;
     crowd

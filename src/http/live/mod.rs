@@ -33,7 +33,7 @@ use crate::model::cursor::{Cursor, CursorError};
 use crate::model::id::{ConnectionId, UserId};
 use crate::model::secret::Secret;
 use crate::model::user::Caller;
-use crate::telemetry::metric;
+use crate::telemetry::{DELIVERIES, metric};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
@@ -246,7 +246,7 @@ fn wants(text: Option<String>) -> Option<String> {
 fn note_delivery(way: &'static str, request_id: &str, user: UserId, delivery: &Delivery) {
     let (message, conversation) = (delivery.event.message, delivery.event.conversation);
     tracing::info!(
-        target: "roost::chat::delivered",
+        target: DELIVERIES,
         requestId = request_id, userId = %user, conversationId = %conversation, messageId = %message, way,
         "message {message} delivered"
     );

@@ -38,7 +38,7 @@ pub struct Size {
     pub authors: usize,
     /// One more is an author, and one more begins to follow under way.
     pub followers: usize,
-    /// Between two posts of one author.
+    /// Between two posts of one author, while it has most of its posts before it.
     pub pace: Duration,
     /// Posts of all authors together; a timeline and a replay hold 800 entries.
     pub posts: usize,

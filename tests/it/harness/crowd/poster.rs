@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, sleep_until};
 
 /// One of so many posts is followed by a deletion.
 const DELETES: usize = 10;
@@ -26,17 +26,21 @@ pub struct Poster {
     posts: Vec<String>,
 }
 
+/// The fewer are left, the longer it takes between two, so that there are some to the end, however long a fault lasts.
+fn slower(pace: Duration, left: usize, most: usize) -> Duration {
+    pace.mul_f64(most as f64 / left as f64)
+}
+
 impl Poster {
     pub fn new(number: usize, person: Person, doors: Doors, ledger: Arc<Ledger>, dice: Dice) -> Self {
         Self { number, person, doors, ledger, dice, posts: Vec::new() }
     }
 
     pub async fn posts(mut self, pace: Duration, most: usize, phase: watch::Receiver<Phase>) {
-        let mut pace = tokio::time::interval(pace);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = None;
+        let (mut last, mut next) = (None, Instant::now());
         for count in 0..most {
-            pace.tick().await;
+            sleep_until(next).await;
+            next = Instant::now() + slower(pace, most - count, most);
             if *phase.borrow() != Phase::Acting {
                 return;
             }
