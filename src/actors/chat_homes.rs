@@ -1,9 +1,9 @@
 //! The way to where a conversation, and an inbox, is at home: the one place through which messages go there.
 //!
-//! A conversation's home gives its messages one order; an inbox's home gives events their places, one at a time for each
-//! user, and tells who listens, on other nodes too. Neither ever waits for the other's answer to a call that waits for it:
+//! A conversation's home gives its messages one order; an inbox's home gives events their places, those of one conversation
+//! after those of another, and tells who listens, on other nodes too. Neither ever waits for the other's answer to a call that waits for it:
 //! a conversation calls inboxes, an inbox calls nobody. What may have been done by a home that does not answer is asked
-//! for again: a message by its key, which is stored once; an event as one that may have its place.
+//! for again: a message by its key, which is stored once; events as such that may have their places.
 
 use super::conversations::{Conversations, Traffic};
 use super::homes::Homes;
@@ -38,7 +38,7 @@ pub struct InboxHomes {
     inboxes: Arc<Inboxes>,
     /// The nodes where others may listen, in a cluster.
     neighbours: Option<Arc<Neighbours>>,
-    /// One event at a time for each inbox.
+    /// One call at a time for each inbox.
     turns: Turns,
     /// Events that were asked for again: a first try that a stalled link delivers behind its repeat is no first one.
     again: Cache<(UserId, MessageId), ()>,
@@ -110,27 +110,27 @@ impl InboxHomes {
         Self { homes, chats, inboxes, neighbours, turns: Turns::default(), again }
     }
 
-    /// Gives an event its place in an inbox, at the inbox's home; whoever listens is told. An event that may have its
-    /// place already (`is_repeat`) keeps that.
+    /// Gives events of one conversation, in its order, their places in an inbox, at the inbox's home; whoever listens is
+    /// told. Where some may have their places already (`is_repeat`), those keep them.
     ///
     /// # Errors
-    /// Where the store, or the inbox's home, does not answer; then it may have its place.
+    /// Where the store, or the inbox's home, does not answer; then they may have their places.
     pub async fn place(
         &self,
         user: UserId,
-        event: MessageEvent,
+        events: &[MessageEvent],
         is_repeat: bool,
     ) -> Result<(), StorageError> {
-        let asking = |again| Asking::Place(PlaceText::of(user, event, is_repeat || again));
-        let here = |again| self.place_here(user, event, is_repeat || again);
+        let asking = |again| Asking::Place(PlaceText::of(user, events, is_repeat || again));
+        let here = |again| self.place_here(user, events.to_vec(), is_repeat || again);
         let (answer, _) = self.homes.at_home(Shard::of(user), asking, here).await?;
         answer.placed().unwrap_or_else(|error| Err(StorageError::Refused(error.to_string())))
     }
 
-    /// Another node asks this one, as the inbox's home, to place an event.
+    /// Another node asks this one, as the inbox's home, to place events.
     pub(super) async fn place_as_home(&self, asked: &PlaceText) -> Option<Answer> {
-        let (user, event, is_repeat) = asked.read().ok()?;
-        Some(self.homes.as_home(Shard::of(user), self.place_here(user, event, is_repeat)).await)
+        let (user, events, is_repeat) = asked.read().ok()?;
+        Some(self.homes.as_home(Shard::of(user), self.place_here(user, events, is_repeat)).await)
     }
 
     /// The store has placed an event by itself.
@@ -148,16 +148,16 @@ impl InboxHomes {
         self.inboxes.doubt();
     }
 
-    async fn place_here(&self, user: UserId, event: MessageEvent, is_repeat: bool) -> Answer {
+    async fn place_here(&self, user: UserId, events: Vec<MessageEvent>, is_repeat: bool) -> Answer {
         let _turn = self.turns.of(user).await;
-        let tried = (user, event.message);
-        let is_repeat = is_repeat || self.again.contains_key(&tried);
+        let tried = |event: &MessageEvent| (user, event.message);
+        let is_repeat = is_repeat || events.iter().any(|event| self.again.contains_key(&tried(event)));
         if is_repeat {
-            self.again.insert(tried, ());
+            events.iter().for_each(|event| self.again.insert(tried(event), ()));
         }
-        match self.chats.place(user, event, is_repeat).await {
-            Ok(place) => {
-                self.placed(user, place, event);
+        match self.chats.place(user, events.clone(), is_repeat).await {
+            Ok(places) => {
+                places.into_iter().zip(events).for_each(|(place, event)| self.placed(user, place, event));
                 Answer::Done(Nothing {})
             }
             Err(error) => error.into(),

@@ -1,8 +1,9 @@
 //! What of one conversation is still to be placed in inboxes, where the store does not do that by itself.
 //!
 //! Behind the 201: the conversation hands it each message that is stored, in order, and it gives each participant's inbox
-//! the event, the next message's when the former's is in all of them, trying again until that is so. Bounded: what would
-//! be too much to hold is read from the store, which knows what was never placed; so is what a former process left.
+//! the event, those that came meanwhile together when the former is in all of them, trying again until that is so. Bounded:
+//! what would be too much to hold is read from the store, which knows what was never placed; so is what a former process
+//! left.
 
 use super::chat_homes::InboxHomes;
 use crate::model::chat::{Message, MessageEvent};
@@ -19,8 +20,12 @@ use tokio::time::{Instant, sleep};
 
 /// Messages that are held.
 const HELD: usize = 1_024;
-/// Inboxes that are handed an event at once.
+/// Inboxes that are handed events at once.
 const AT_ONCE: usize = 16;
+/// Events that an inbox is handed together.
+const TOGETHER: usize = 50;
+/// The store is told how far all is placed after so many messages at the latest, and when no more wait.
+const UNTOLD: u64 = 1_000;
 /// The first and the longest pause before a store is asked again that failed.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
@@ -42,6 +47,14 @@ struct Queue {
     at_hand: Option<Instant>,
 }
 
+/// What is to be done next.
+enum Next {
+    /// These follow what is placed.
+    Events(Vec<MessageEvent>),
+    /// Something is missing before what waits.
+    Unknown,
+}
+
 #[derive(Clone, Copy)]
 struct Waiting {
     number: u64,
@@ -49,11 +62,12 @@ struct Waiting {
     since: Instant,
 }
 
-/// Who takes part, and how far everything is placed.
+/// Who takes part, how far everything is placed, and how far the store was told that it is.
 #[derive(Default)]
 struct Progress {
     participants: Vec<UserId>,
     through: u64,
+    told: u64,
 }
 
 impl Placing {
@@ -101,16 +115,17 @@ impl Placing {
             if let Some(since) = self.take_behind() {
                 let to_place = self.until_done("what is to be placed", || self.chats.to_place(self.id)).await;
                 self.catch_up(&mut progress, to_place, since).await;
-            } else if let Some(next) = self.take_next() {
-                if next.number > progress.through + 1 {
+            } else if let Some(next) = self.take_next(progress.through) {
+                match next {
                     // Another home has stored something in between, and may have ended before it was placed.
-                    self.fall_behind();
-                } else if next.number > progress.through {
-                    self.place(&progress.participants, next.event, false).await;
-                    progress.through = next.number;
+                    Next::Unknown => self.fall_behind(),
+                    Next::Events(events) => {
+                        self.place(&progress.participants, &events, false).await;
+                        progress.through += events.len() as u64;
+                    }
                 }
-                if !self.has_more() {
-                    self.tell_placed(progress.through).await;
+                if !self.has_more() || progress.through - progress.told >= UNTOLD {
+                    self.tell_placed(&mut progress).await;
                 }
             } else {
                 self.bell.notified().await;
@@ -122,25 +137,26 @@ impl Placing {
 
     /// Places what the store knows of; what was handed over meanwhile may be among it, and is passed over then.
     async fn catch_up(&self, progress: &mut Progress, to_place: ToPlace, since: Instant) {
-        let is_something = !to_place.events.is_empty();
         progress.participants = to_place.participants;
+        progress.told = progress.told.max(to_place.through);
         progress.through = progress.through.max(to_place.through);
-        for (number, event) in to_place.events {
+        for together in to_place.events.chunks(TOGETHER) {
             self.lock().at_hand = Some(since);
-            self.place(&progress.participants, event, true).await;
-            progress.through = progress.through.max(number);
+            let events: Vec<MessageEvent> = together.iter().map(|(_, event)| *event).collect();
+            self.place(&progress.participants, &events, true).await;
+            progress.through = together.iter().map(|(number, _)| *number).fold(progress.through, u64::max);
         }
-        if is_something {
-            self.tell_placed(progress.through).await;
+        if progress.through > progress.told {
+            self.tell_placed(progress).await;
         }
     }
 
-    /// An event in everybody's inbox, tried again until it is there.
-    async fn place(&self, participants: &[UserId], event: MessageEvent, is_repeat: bool) {
+    /// Events in everybody's inbox, tried again until they are there.
+    async fn place(&self, participants: &[UserId], events: &[MessageEvent], is_repeat: bool) {
         let place = |user| async move {
             let mut is_repeat = is_repeat;
             self.until_done("an event", || {
-                let placing = self.inboxes.place(user, event, is_repeat);
+                let placing = self.inboxes.place(user, events, is_repeat);
                 is_repeat = true;
                 placing
             })
@@ -153,8 +169,10 @@ impl Placing {
         }
     }
 
-    async fn tell_placed(&self, through: u64) {
+    async fn tell_placed(&self, progress: &mut Progress) {
+        let through = progress.through;
         self.until_done("how far all is placed", || self.chats.placed(self.id, through)).await;
+        progress.told = through;
     }
 
     async fn until_done<T, F: Future<Output = Result<T, StorageError>>>(
@@ -185,11 +203,21 @@ impl Placing {
         queue.at_hand
     }
 
-    fn take_next(&self) -> Option<Waiting> {
+    /// What waits first, of what is not placed already.
+    fn take_next(&self, through: u64) -> Option<Next> {
         let mut queue = self.lock();
-        let next = queue.waiting.pop_front();
-        queue.at_hand = next.map(|next| next.since);
-        next
+        while queue.waiting.front().is_some_and(|waiting| waiting.number <= through) {
+            queue.waiting.pop_front();
+        }
+        let first = *queue.waiting.front()?;
+        queue.at_hand = Some(first.since);
+        let follows = |(number, waiting): (u64, &Waiting)| waiting.number == number;
+        let together =
+            (through + 1..).zip(&queue.waiting).take(TOGETHER).take_while(|pair| follows(*pair)).count();
+        if together == 0 {
+            return Some(Next::Unknown);
+        }
+        Some(Next::Events(queue.waiting.drain(..together).map(|waiting| waiting.event).collect()))
     }
 
     fn has_more(&self) -> bool {

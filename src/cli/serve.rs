@@ -20,7 +20,8 @@ const BACKLOG: u32 = 4096;
 
 pub(super) fn serve(flags: &SettingFlags) -> Result<(), CliError> {
     let loaded = flags.load()?;
-    let _logs = telemetry::install_logs(&loaded.config.log).map_err(|error| CliError::Failed(error.to_string()))?;
+    let _logs =
+        telemetry::install_logs(&loaded.config.log).map_err(|error| CliError::Failed(error.to_string()))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

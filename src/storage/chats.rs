@@ -50,9 +50,10 @@ pub trait Chats: Send + Sync {
         limit: usize,
     ) -> Pending<Option<Vec<Message>>>;
 
-    /// Gives a message's event the next place in the inbox of `user`, and answers which; where that may have been done
-    /// before (`is_repeat`) and was lately, the place that it has. To be called for one inbox at a time, by its home.
-    fn place(&self, user: UserId, event: MessageEvent, is_repeat: bool) -> Pending<u64>;
+    /// Gives events of one conversation's messages, in its order, the next places in the inbox of `user`, and answers which;
+    /// where that may have been done before (`is_repeat`) and was lately, an event keeps the place that it has. To be called
+    /// for one inbox at a time, by its home.
+    fn place(&self, user: UserId, events: Vec<MessageEvent>, is_repeat: bool) -> Pending<Vec<u64>>;
     /// The events of all messages up to number `through` have their places in every inbox.
     fn placed(&self, id: ConversationId, through: u64) -> Pending<()>;
     /// Conversations of these shards that may have messages whose events have no places yet.

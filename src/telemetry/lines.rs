@@ -127,7 +127,7 @@ impl<W: Write> Drop for LinesEnd<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FULL, Line, Lines, DELIVERIES};
+    use super::{DELIVERIES, FULL, Line, Lines};
     use std::io::{self, Write};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use tracing_subscriber::layer::SubscriberExt;

@@ -64,19 +64,19 @@ pub struct NotSent {
     pub is_key_reused: bool,
 }
 
-/// An event that is to have a place in an inbox.
+/// Events of one conversation that are to have places in an inbox.
 #[derive(Clone, PartialEq, Message)]
 pub struct PlaceText {
     /// Whose inbox.
     #[prost(bytes = "bytes", tag = "1")]
     pub user: Bytes,
-    /// The message.
-    #[prost(bytes = "bytes", tag = "2")]
-    pub message: Bytes,
+    /// The messages, in their order.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub messages: Vec<Bytes>,
     /// The conversation.
     #[prost(bytes = "bytes", tag = "3")]
     pub conversation: Bytes,
-    /// Whether it may have its place already.
+    /// Whether some may have their places already.
     #[prost(bool, tag = "4")]
     pub is_repeat: bool,
 }
@@ -155,19 +155,21 @@ impl From<Sent> for MessageText {
 }
 
 impl PlaceText {
-    /// Of that event, in the inbox of that user.
+    /// Of those events of one conversation, in the inbox of that user.
     #[must_use]
-    pub fn of(user: UserId, event: MessageEvent, is_repeat: bool) -> Self {
-        let (message, conversation) = (id_bytes(event.message.0), id_bytes(event.conversation.0));
-        Self { user: id_bytes(user.0), message, conversation, is_repeat }
+    pub fn of(user: UserId, events: &[MessageEvent], is_repeat: bool) -> Self {
+        let conversation = events.first().map(|event| id_bytes(event.conversation.0)).unwrap_or_default();
+        let messages = events.iter().map(|event| id_bytes(event.message.0)).collect();
+        Self { user: id_bytes(user.0), messages, conversation, is_repeat }
     }
 
-    /// Whose inbox, which event, and whether it may have its place already.
+    /// Whose inbox, which events, and whether some may have their places already.
     ///
     /// # Errors
     /// Where it makes no sense.
-    pub fn read(&self) -> Result<(UserId, MessageEvent, bool), Garbled> {
-        Ok((user_of(&self.user)?, event_of(&self.message, &self.conversation)?, self.is_repeat))
+    pub fn read(&self) -> Result<(UserId, Vec<MessageEvent>, bool), Garbled> {
+        let events = self.messages.iter().map(|message| event_of(message, &self.conversation));
+        Ok((user_of(&self.user)?, events.collect::<Result<_, _>>()?, self.is_repeat))
     }
 }
 
@@ -216,7 +218,7 @@ impl Answer {
         })
     }
 
-    /// What came of placing an event.
+    /// What came of placing events.
     ///
     /// # Errors
     /// Where it is no answer to that.

@@ -1,7 +1,7 @@
 //! Conversations and inboxes. Who takes part and the lists are in `conversations`, messages in `messages`, what remains to
 //! be placed in `talks`, inboxes in `inboxes`.
 //!
-//! The numbers of messages and the places in inboxes are claimed by lightweight transactions, one row each: of two homes that
+//! The numbers of messages and the places in inboxes are claimed by lightweight transactions, a row each: of two homes that
 //! act at once neither gives a number again. All that is remembered here only saves a reading.
 
 mod conversations;
@@ -25,6 +25,7 @@ pub(super) use counts::Counts;
 use messages::Written;
 use moka::sync::Cache;
 use std::sync::Arc;
+use std::time::Duration;
 use talks::Talks;
 
 /// Conversations that are remembered: who takes part does not change.
@@ -33,6 +34,8 @@ const KNOWN: u64 = 10_000;
 const WRITTEN: u64 = 10_000;
 /// Inboxes whose newest place is remembered.
 const INBOXES: u64 = 100_000;
+/// How long: another home may give places meanwhile, whose rows must still be there when this one goes on.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Rows that one call reads or writes at once.
 const AT_ONCE: usize = 32;
 
@@ -67,7 +70,7 @@ impl Chats {
             inboxes,
             known: Cache::new(KNOWN),
             written: Cache::new(WRITTEN),
-            newest_places: Cache::new(INBOXES),
+            newest_places: Cache::builder().max_capacity(INBOXES).time_to_live(REMEMBERED).build(),
             talks: Talks::default(),
             appends: Turns::default(),
             places: Turns::default(),
@@ -114,8 +117,8 @@ impl crate::storage::chats::Chats for Store {
         self.read(move |inner| async move { inner.history(id, user, before, limit).await })
     }
 
-    fn place(&self, user: UserId, event: MessageEvent, is_repeat: bool) -> Pending<u64> {
-        self.change(move |inner| async move { inner.place(user, event, is_repeat).await })
+    fn place(&self, user: UserId, events: Vec<MessageEvent>, is_repeat: bool) -> Pending<Vec<u64>> {
+        self.change(move |inner| async move { inner.place(user, &events, is_repeat).await })
     }
 
     fn placed(&self, id: ConversationId, through: u64) -> Pending<()> {

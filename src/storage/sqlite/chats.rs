@@ -64,7 +64,7 @@ impl Chats for Store {
         })
     }
 
-    fn place(&self, _: UserId, _: MessageEvent, _: bool) -> Pending<u64> {
+    fn place(&self, _: UserId, _: Vec<MessageEvent>, _: bool) -> Pending<Vec<u64>> {
         let why = "events are placed with their message".to_owned();
         Box::pin(ready(Err(StorageError::Refused(why))))
     }

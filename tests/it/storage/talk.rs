@@ -4,7 +4,8 @@ use super::TestStore;
 use roost::model::chat::{Conversation, ConversationKey, Message, MessageBody, MessageEvent};
 use roost::model::id::{ConversationId, UserId};
 use roost::model::timestamp::Timestamp;
-use roost::storage::chats::{Conversing, InboxReach, MessageAppended, NewConversation, NewMessage};
+use roost::storage::StorageError;
+use roost::storage::chats::{Chats, Conversing, InboxReach, MessageAppended, NewConversation, NewMessage};
 use sha2::{Digest, Sha256};
 
 /// A conversation of those users that is to be made.
@@ -40,6 +41,16 @@ pub fn event(message: &Message) -> MessageEvent {
     MessageEvent { message: message.id, conversation: message.conversation }
 }
 
+/// Places one event; answers where.
+pub async fn place_one(
+    store: &(impl Chats + ?Sized),
+    user: UserId,
+    event: MessageEvent,
+    is_repeat: bool,
+) -> Result<u64, StorageError> {
+    store.place(user, vec![event], is_repeat).await.map(|places| places[0])
+}
+
 /// What an append must have answered.
 pub fn sent(appended: MessageAppended) -> Message {
     match appended {
@@ -71,7 +82,7 @@ impl TestStore {
                 let known = self.engine.conversation(conversation, sender).await.unwrap().unwrap();
                 let mut places = Vec::new();
                 for user in known.participants {
-                    let place = self.engine.place(user, event(&message), false).await.unwrap();
+                    let place = place_one(&*self.engine, user, event(&message), false).await.unwrap();
                     places.push((user, place));
                 }
                 self.engine.placed(conversation, message.number).await.unwrap();

@@ -1,8 +1,9 @@
-//! Inboxes: a place is claimed by the row that has it, behind a reservation which outlives the row.
+//! Inboxes: a place is claimed by the row that has it, behind a reservation which outlives the row. Events that come together
+//! are claimed together, all or none: a lightweight transaction takes its time, whether for one row or for fifty.
 //!
-//! Rows go by themselves after [`INBOX_AGE`]. So that no place is given again when all have gone, the place is reserved first
-//! (`inboxes.reserved`, which only grows): the newest place is that of the newest row, or, where there is none, the one
-//! that is reserved. A reservation that no row followed is the next place still.
+//! Rows go by themselves after [`INBOX_AGE`]. So that no place is given again when all have gone, places are reserved first
+//! (`inboxes.reserved`, which only grows): the newest place is that of the newest row, or, where there is none, the last one
+//! that is reserved. A reservation that no row followed is for the next places still.
 
 use super::{AT_ONCE, BUCKET, bucket_of, column, last_of, number, rows};
 use crate::model::chat::MessageEvent;
@@ -15,11 +16,14 @@ use crate::storage::scylla::cql::{Decision, statements};
 use crate::storage::scylla::tries::Tries;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use scylla::statement::prepared::PreparedStatement;
+use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Where a repeated event may have its place.
-const LATELY: u64 = 100;
+const LATELY: u64 = 1_000;
+/// Events that are claimed together: a batch of these is below 5 KiB, which CQL servers find large.
+const TOGETHER: usize = 50;
 /// A row that a reservation was made for so long ago may have come and gone. A day less than a row is kept: clocks differ,
 /// and a reservation may be made again.
 const MAY_BE_GONE: Duration = Duration::from_secs(29 * 24 * 3600);
@@ -27,8 +31,8 @@ const MAY_BE_GONE: Duration = Duration::from_secs(29 * 24 * 3600);
 statements! {
     /// What is asked of inboxes.
     Statements {
-        inbox: Read, "SELECT reserved, reserved_at, seen FROM inboxes WHERE user = ?";
-        reserve: Write, "UPDATE inboxes USING TIMESTAMP ? SET reserved = ?, reserved_at = ? WHERE user = ?";
+        inbox: Read, "SELECT reserved, reserved_after, reserved_at, seen FROM inboxes WHERE user = ?";
+        reserve: Write, "UPDATE inboxes USING TIMESTAMP ? SET reserved = ?, reserved_after = ?, reserved_at = ? WHERE user = ?";
         see: WriteMany, "UPDATE inboxes USING TIMESTAMP ? SET seen = ? WHERE user = ?";
         newest: Decide, "SELECT place FROM inbox WHERE user = ? AND bucket = ? ORDER BY place DESC LIMIT 1";
         show_newest: Read, "SELECT place FROM inbox WHERE user = ? AND bucket = ? ORDER BY place DESC LIMIT 1";
@@ -40,19 +44,33 @@ statements! {
 }
 
 /// The row of a user's inbox.
-type Row = (Option<i64>, Option<i64>, Option<i64>);
+type Row = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+/// What became of a claim.
+enum Claim {
+    /// They have the places up to this one.
+    Done(u64),
+    /// Another home has come this far, maybe with some of these events.
+    Behind(u64),
+}
 
 impl Inner {
     pub(in crate::storage::scylla) async fn place(
         &self,
         user: UserId,
-        event: MessageEvent,
+        events: &[MessageEvent],
         is_repeat: bool,
-    ) -> Result<u64, StorageError> {
-        let conversation = self.conversation_of(event.conversation, user).await?;
-        let written = self.written(event.conversation, event.message).await?;
-        let (Some(conversation), Some(written)) = (conversation, written) else {
-            return Err(StorageError::Refused("an event of no message that the user can see".to_owned()));
+    ) -> Result<Vec<u64>, StorageError> {
+        let Some(last) = events.last() else { return Ok(Vec::new()) };
+        let unseen = || StorageError::Refused("an event of no message that the user can see".to_owned());
+        let conversation = self.conversation_of(last.conversation, user).await?.ok_or_else(unseen)?;
+        let written = iter(events.to_vec()).map(|event| self.written(conversation.id, event.message));
+        let written: Vec<_> = written.buffered(AT_ONCE).try_collect().await?;
+        let are_its = events.iter().all(|event| event.conversation == conversation.id);
+        let Some(Some(newest_written)) =
+            written.last().filter(|_| are_its && written.iter().all(Option::is_some))
+        else {
+            return Err(unseen());
         };
         let _turn = self.chats.places.of(user).await;
         let known = self.chats.newest_places.get(&user).filter(|_| !is_repeat);
@@ -63,63 +81,99 @@ impl Inner {
             None => self.newest_place(&self.chats.inboxes.newest, user).await?,
         };
         // Who is told of a message finds it in the list. Of an event that has its place, the list may not have heard.
-        let listed = self.move_up(user, &conversation, &written);
-        if is_repeat && let Some(place) = self.placed_lately(user, event, newest).await? {
-            listed.await?;
-            self.chats.newest_places.insert(user, newest);
-            return Ok(place);
-        }
-        let (place, ()) = tokio::try_join!(self.claim_place(user, event, newest), listed)?;
-        self.chats.newest_places.insert(user, place);
-        Ok(place)
+        let listed = self.move_up(user, &conversation, newest_written);
+        let ((places, newest), ()) =
+            tokio::try_join!(self.give_places(user, events, newest, is_repeat), listed)?;
+        self.chats.newest_places.insert(user, newest);
+        Ok(places)
     }
 
-    /// Gives an event the next place behind the newest.
-    async fn claim_place(
+    /// Gives events their places behind the newest, but for those that have theirs; answers these, and how far the inbox
+    /// reaches then.
+    async fn give_places(
         &self,
         user: UserId,
-        event: MessageEvent,
+        events: &[MessageEvent],
         mut newest: u64,
-    ) -> Result<u64, StorageError> {
-        let statements = &self.chats.inboxes;
-        let kept = i32::try_from(INBOX_AGE.as_secs()).unwrap_or(i32::MAX);
-        let mut tries = Tries::begin();
+        is_repeat: bool,
+    ) -> Result<(Vec<u64>, u64), StorageError> {
+        let (mut places, mut may_have_some, mut tries) =
+            (vec![None; events.len()], is_repeat, Tries::begin());
         loop {
-            let place = newest + 1;
-            let reservation = (column(place), column(place), Timestamp::now().millis(), user.0);
-            self.cql.write(&statements.reserve, reservation).await?;
-            let at = (user.0, bucket_of(place), column(place));
-            let values = (at.0, at.1, at.2, event.message.0, event.conversation.0, kept);
-            if self.cql.decide(&statements.insert, values).await? == Decision::Applied {
-                return Ok(place);
+            if may_have_some {
+                let lately = self.placed_lately(user, newest).await?;
+                for (event, place) in events.iter().zip(&mut places) {
+                    *place = place.or_else(|| lately.get(&event.message).copied());
+                }
             }
-            let there: Option<(Uuid,)> = self.cql.first(&statements.event, at).await?;
-            match there {
-                Some((message,)) if message == event.message.0 => return Ok(place),
-                // Another home has come further.
-                Some(_) => newest = self.newest_place(&statements.newest, user).await?.max(place),
-                None => tries.again().await?,
+            let left: Vec<MessageEvent> = events
+                .iter()
+                .zip(&places)
+                .filter(|(_, place)| place.is_none())
+                .map(|(event, _)| *event)
+                .collect();
+            if left.is_empty() {
+                return Ok((places.into_iter().flatten().collect(), newest));
+            }
+            match self.claim_places(user, &left, newest, &mut tries).await? {
+                Claim::Done(last) => {
+                    let empty = places.iter_mut().filter(|place| place.is_none());
+                    empty.zip(newest + 1..=last).for_each(|(place, given)| *place = Some(given));
+                    (newest, may_have_some) = (last, false);
+                }
+                Claim::Behind(now) => (newest, may_have_some) = (now, true),
             }
         }
     }
 
-    /// The place that an event was given among the newest of an inbox.
+    /// Claims the next places for the first of these events, as many as go together.
+    async fn claim_places(
+        &self,
+        user: UserId,
+        events: &[MessageEvent],
+        newest: u64,
+        tries: &mut Tries,
+    ) -> Result<Claim, StorageError> {
+        let statements = &self.chats.inboxes;
+        let (first, bucket) = (newest + 1, bucket_of(newest + 1));
+        let together = events.len().min(TOGETHER) as u64;
+        let last = (newest + together).min(last_of(bucket));
+        let kept = i32::try_from(INBOX_AGE.as_secs()).unwrap_or(i32::MAX);
+        let row = |(place, event): (u64, &MessageEvent)| {
+            (user.0, bucket, column(place), event.message.0, event.conversation.0, kept)
+        };
+        let rows: Vec<_> = (first..=last).zip(events).map(row).collect();
+        let inserts = vec![&statements.insert; rows.len()];
+        loop {
+            let reservation = (column(last), column(last), column(newest), Timestamp::now().millis(), user.0);
+            self.cql.write(&statements.reserve, reservation).await?;
+            if self.cql.decide_batch(&inserts, &rows).await? == Decision::Applied {
+                return Ok(Claim::Done(last));
+            }
+            // At LOCAL_SERIAL: the batch that has the place is there whole then, whoever's it is.
+            let at = (user.0, bucket, column(first));
+            let there: Option<(Uuid,)> = self.cql.first(&statements.event, at).await?;
+            if there.is_some() {
+                return Ok(Claim::Behind(self.newest_place(&statements.newest, user).await?.max(first)));
+            }
+            tries.again().await?;
+        }
+    }
+
+    /// The messages whose events were given the newest places of an inbox, and which.
     async fn placed_lately(
         &self,
         user: UserId,
-        event: MessageEvent,
         newest: u64,
-    ) -> Result<Option<u64>, StorageError> {
-        let mut after = newest.saturating_sub(LATELY);
+    ) -> Result<HashMap<MessageId, u64>, StorageError> {
+        let (mut after, mut lately) = (newest.saturating_sub(LATELY), HashMap::new());
         while after < newest {
             let bucket = bucket_of(after + 1);
             let events = self.events_of(user, bucket, after, LATELY as usize).await?;
-            if let Some((place, _)) = events.into_iter().find(|(_, placed)| *placed == event) {
-                return Ok(Some(place));
-            }
+            lately.extend(events.into_iter().map(|(place, event)| (event.message, place)));
             after = last_of(bucket);
         }
-        Ok(None)
+        Ok(lately)
     }
 
     async fn events_of(
@@ -155,7 +209,7 @@ impl Inner {
         &self,
         statement: &PreparedStatement,
         user: UserId,
-        (reserved, reserved_at, _): Row,
+        (reserved, reserved_after, reserved_at, _): Row,
     ) -> Result<u64, StorageError> {
         let Some(reserved) = reserved.map(number) else { return Ok(0) };
         let last = bucket_of(reserved);
@@ -168,7 +222,8 @@ impl Inner {
         }
         let reserved_at = reserved_at.map_or(Timestamp::from_millis(0), Timestamp::from_millis);
         let is_young = reserved_at > Timestamp::now().before(MAY_BE_GONE);
-        Ok(if is_young { reserved - 1 } else { reserved })
+        let after = reserved_after.map_or(reserved.saturating_sub(1), number);
+        Ok(if is_young { after } else { reserved })
     }
 
     /// The place behind which the events of an inbox are kept, whose newest has that place. Rows go oldest first: empty
@@ -239,7 +294,7 @@ impl Inner {
         let row = self.inbox_row(user).await?;
         let newest = self.newest_up_to(&self.chats.inboxes.show_newest, user, row).await?;
         let gone = self.gone(user, newest).await?;
-        Ok(InboxReach { newest, gone, seen: row.2.map_or(0, number) })
+        Ok(InboxReach { newest, gone, seen: row.3.map_or(0, number) })
     }
 
     pub(in crate::storage::scylla) async fn seen(&self, marks: &[(UserId, u64)]) -> Result<(), StorageError> {

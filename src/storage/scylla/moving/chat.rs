@@ -68,12 +68,12 @@ impl Parts {
         let inner = self.inner();
         for id in inner.unplaced(Shard::all().collect()).await? {
             let left = inner.to_place(id).await?;
-            for (number, event) in left.events {
-                for user in &left.participants {
-                    inner.place(*user, event, true).await?;
-                }
-                inner.placed(id, number).await?;
+            let Some((through, _)) = left.events.last().copied() else { continue };
+            let events: Vec<MessageEvent> = left.events.into_iter().map(|(_, event)| event).collect();
+            for user in &left.participants {
+                inner.place(*user, &events, true).await?;
             }
+            inner.placed(id, through).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{House, database, keyspace_options, moved, run, target};
 use crate::storage::fixture::{Engine, TestStore};
-use crate::storage::talk::{a_message, among, event, keyed};
+use crate::storage::talk::{a_message, among, event, keyed, place_one};
 use futures_util::future::try_join_all;
 use roost::model::chat::Conversation;
 use roost::model::id::UserId;
@@ -83,7 +83,7 @@ pub(super) async fn is_lived_in(house: &House, engine: &dyn Engine) {
         if places.is_none() {
             assert_eq!(engine.to_place(id).await.unwrap().events, [(message.number, event(&message))]);
             for user in &conversation.participants {
-                engine.place(*user, event(&message), false).await.unwrap();
+                place_one(engine, *user, event(&message), false).await.unwrap();
             }
         }
         let page = engine.inbox(reader, place, 10).await.unwrap();

@@ -1,7 +1,7 @@
 //! Chat with several homes, one after the other or at once, and what outlives each of them.
 
 use super::{run, user};
-use crate::storage::talk::{a_message, among, event, keyed, sent};
+use crate::storage::talk::{a_message, among, event, keyed, place_one, sent};
 use futures_util::future::join_all;
 use roost::model::chat::{Conversation, Message};
 use roost::model::id::{ConversationId, MessageId, UserId};
@@ -37,7 +37,7 @@ async fn numbers(node: &Store, conversation: &Conversation) -> Vec<u64> {
 
 pub(super) async fn place_all(node: &Store, conversation: &Conversation, message: &Message) {
     for user in &conversation.participants {
-        node.place(*user, event(message), false).await.unwrap();
+        place_one(node, *user, event(message), false).await.unwrap();
     }
     node.placed(conversation.id, message.number).await.unwrap();
 }
@@ -113,7 +113,7 @@ fn what_was_not_placed_is_found_by_the_next_home() {
         }
         place_all(&old, &conversation, &messages[0]).await;
         place_all(&old, &conversation, &messages[1]).await;
-        old.place(users[0], event(&messages[2]), false).await.unwrap();
+        place_one(&old, users[0], event(&messages[2]), false).await.unwrap();
         drop(old);
 
         let new = field.node().await;
@@ -125,7 +125,7 @@ fn what_was_not_placed_is_found_by_the_next_home() {
         assert_eq!(left, ToPlace { participants: conversation.participants.clone(), through: 2, events });
         for (number, event) in left.events {
             for user in &left.participants {
-                new.place(*user, event, true).await.unwrap();
+                place_one(&new, *user, event, true).await.unwrap();
             }
             new.placed(conversation.id, number).await.unwrap();
         }
