@@ -7,12 +7,13 @@
 
 use crate::model::id::{ConnectionId, RoomId};
 use crate::model::room::Effect;
+use crate::storage::Pending;
 use crate::storage::rooms::Rooms;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// Effects that are kept for a host.
 const TAIL: usize = 256;
@@ -62,6 +63,11 @@ pub struct HostFeed {
     line: Arc<HostLine>,
     /// The number of the effect that it was given last.
     given: u64,
+    /// What is being read of the store.
+    reading: Option<Pending<Vec<Effect>>>,
+    /// When the store is asked again that had nothing, and the pause after that.
+    again_at: Option<Instant>,
+    pause: Duration,
 }
 
 /// What comes next for a host.
@@ -83,7 +89,8 @@ impl Hosts {
     ) -> HostFeed {
         let line = Arc::new(HostLine { connection, known: Mutex::default(), bell: Notify::new() });
         self.lock().entry(room).or_default().push(line.clone());
-        HostFeed { hosts: self.clone(), store, room, line, given: 0 }
+        let (given, pause) = (0, BACKOFF[0]);
+        HostFeed { hosts: self.clone(), store, room, line, given, reading: None, again_at: None, pause }
     }
 
     /// Effects of a room, in order, that are stored.
@@ -169,32 +176,54 @@ impl HostFeed {
         &self.line
     }
 
-    /// What comes next. May be dropped at any await and called anew.
+    /// What comes next. May be dropped at any await and called anew; what is being read meanwhile is not lost.
     pub async fn next(&mut self) -> HostNews {
-        let [mut pause, longest] = BACKOFF;
         loop {
             match self.look() {
                 Next::Here(news) => return self.take(news),
                 Next::Nowhere => self.line.bell.notified().await,
                 Next::InStore => {
-                    match self.store.effects(self.room, self.given, PAGE).await {
-                        Ok(effects) if !effects.is_empty() => return self.take(HostNews::Effects(effects)),
-                        // It does not have yet what was told of it, or another host has acknowledged that meanwhile.
-                        Ok(_) => {}
-                        Err(error) => tracing::warn!(
-                            room = %self.room, %error, "effects of room {} cannot be read yet: {error}", self.room
-                        ),
-                    }
-                    tokio::select! {
-                        () = self.line.bell.notified() => {}
-                        () = sleep(pause) => pause = (pause * 2).min(longest),
+                    if let Some(effects) = self.read().await {
+                        return self.take(HostNews::Effects(effects));
                     }
                 }
             }
         }
     }
 
+    /// Reads on; none where it is to be looked again.
+    async fn read(&mut self) -> Option<Vec<Effect>> {
+        if let Some(again_at) = self.again_at {
+            tokio::select! {
+                () = self.line.bell.notified() => {}
+                () = sleep_until(again_at) => {}
+            }
+            self.again_at = None;
+            return None;
+        }
+        let begin = || self.store.effects(self.room, self.given, PAGE);
+        let read = self.reading.get_or_insert_with(begin).await;
+        self.reading = None;
+        match read {
+            Ok(mut effects) => {
+                // A host has those by now that were read before that was told.
+                effects.retain(|effect| effect.seq > self.given);
+                if !effects.is_empty() {
+                    return Some(effects);
+                }
+                // It does not have yet what was told of it, or another host has acknowledged that meanwhile.
+            }
+            Err(error) => tracing::warn!(
+                room = %self.room, %error, "effects of room {} cannot be read yet: {error}", self.room
+            ),
+        }
+        self.again_at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(BACKOFF[1]);
+        None
+    }
+
     fn take(&mut self, news: HostNews) -> HostNews {
+        (self.reading, self.again_at, self.pause) = (None, None, BACKOFF[0]);
         if let HostNews::Effects(effects) = &news
             && let Some(last) = effects.last()
         {
@@ -231,5 +260,30 @@ impl Drop for HostFeed {
                 rooms.remove(&self.room);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostNews, Hosts};
+    use crate::actors::room::stub::{Stub, effect};
+    use crate::model::id::{ConnectionId, RoomId};
+    use futures_util::FutureExt;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn what_is_being_read_is_not_read_again_where_whoever_waits_for_it_looks_elsewhere() {
+        let (store, hosts, room) = (Arc::new(Stub::default()), Arc::new(Hosts::default()), RoomId::make());
+        let mut feed = hosts.enter(store.clone(), room, ConnectionId::make());
+        feed.line().is_told(2, 0);
+        for _ in 0..3 {
+            assert_eq!(feed.next().now_or_never(), None);
+        }
+        // Another host had the first, by what the home says meanwhile.
+        feed.line().is_told(2, 1);
+        store.effects.send(vec![effect(1), effect(2)]);
+        assert_eq!(feed.next().await, HostNews::Effects(vec![effect(2)]));
+        assert_eq!(store.effects.asked(), 1);
+        assert_eq!(feed.next().now_or_never(), None);
     }
 }

@@ -7,10 +7,21 @@
 //! asked asks again, of the room that is taken anew.
 //!
 //! One an active room, made by [`super::rooms::Rooms`] and supervised by the `Node`; retired when idle. What waits for it is
-//! bounded there. Of a group and what gathers it holds `GROUP_PRESSES` each; later presses wait uncounted.
+//! bounded there. Of a group and what gathers it holds `GROUP_PRESSES` each; later presses wait uncounted, and are not counted where
+//! whoever pressed has gone by then.
 
+mod message;
+#[cfg(test)]
+pub(super) mod stub;
+#[cfg(test)]
+mod tests;
+
+pub use message::{Reply, RoomMsg};
+
+use self::message::{answer, refuse};
 use super::room_guests::{Attached, Guests, HostSeat, Newest, Telling};
 use super::room_outlet::RoomOutlet;
+use super::room_waiting::Waiting;
 use super::wire::{AttachedText, Pressing, TurnText};
 use crate::model::id::ConnectionId;
 use crate::model::room::{
@@ -21,11 +32,10 @@ use crate::model::timestamp::Timestamp;
 use crate::storage::StorageError;
 use crate::storage::rooms::{Group, Hold, RoomWrite, Rooms, TakenRoom};
 use bytes::Bytes;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use roost_cluster::NodeName;
-use std::collections::VecDeque;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Presses of one group: with as many effects it stays below what a CQL server takes as one batch.
 const GROUP_PRESSES: usize = 512;
@@ -33,42 +43,8 @@ const GROUP_PRESSES: usize = 512;
 const LAZY: Duration = Duration::from_millis(500);
 /// How far apart it is stored that a host is there.
 const BETWEEN_ACTIVE: Duration = Duration::from_secs(600);
-
-/// Takes an answer; `None` where the room has ended.
-pub type Reply<T> = RpcReplyPort<Option<T>>;
-
-/// What a room is told.
-pub enum RoomMsg {
-    /// Count this.
-    Press(Pressing, Reply<Answered>),
-    /// How does it stand?
-    Stats(Reply<RoomStats>),
-    /// The same, and tell that node from now on for a while.
-    Watch(Option<NodeName>, Reply<RoomStats>),
-    /// All counts start again, once for each name.
-    Reset(Bytes, Reply<()>),
-    /// End; `if_idle` only where nobody was there for a day.
-    End {
-        /// Only then.
-        if_idle: bool,
-        /// Takes the answer.
-        reply: Reply<()>,
-    },
-    /// A host is there, or still there; what it has, and whether it said so itself.
-    Attach(HostSeat, Option<TurnText>, (u64, bool), Reply<AttachedText>),
-    /// The host has the effects up to that number; whether it said so itself.
-    Acknowledge(ConnectionId, u64, bool, Reply<()>),
-    /// The host is gone.
-    Detach(ConnectionId, Reply<()>),
-    /// What became of the group.
-    Written(Result<RoomWrite, StorageError>),
-    /// What became of the end.
-    Ended(Result<RoomWrite, StorageError>),
-    /// What was put off is stored now.
-    Flush,
-    /// Whoever looks is told now.
-    TellStats,
-}
+/// A room ends where nobody was there for so long by what is stored, which may be so late of a host that went without a word.
+pub const IDLE: Duration = IDLE_AGE.saturating_add(BETWEEN_ACTIVE);
 
 /// The actor.
 pub struct Room;
@@ -94,6 +70,8 @@ pub struct RoomState {
     hold: Hold,
     counts: Counts,
     viewers: ActiveViewers,
+    /// What viewers' times are counted from, by a clock that does not leap.
+    began: Instant,
     recent: RecentPresses,
     sent: u64,
     active_at: Timestamp,
@@ -102,13 +80,15 @@ pub struct RoomState {
     gathering: Gathered,
     writing: Option<Gathered>,
     /// Presses that are not counted, for the next group is full.
-    queue: VecDeque<(Pressing, Reply<Answered>)>,
+    queue: Waiting<Pressing, Answered>,
     ending: Option<Ending>,
     is_flush_due: bool,
     guests: Guests,
     /// Names of resets that were done: a try that comes late is none.
     resets: Newest<Bytes>,
     is_over: bool,
+    /// It is over because the room has ended.
+    has_ended: bool,
 }
 
 /// What is changed at once, and who waits for it.
@@ -116,15 +96,17 @@ pub struct RoomState {
 struct Gathered {
     presses: Vec<Press>,
     effects: Vec<Effect>,
-    answers: Vec<(Answered, Reply<Answered>)>,
-    done: Vec<Reply<()>>,
+    answers: Waiting<Answered, Answered>,
+    done: Waiting<(), ()>,
     /// Something else is to be stored.
     is_due: bool,
 }
 
 /// The room is to end.
+#[derive(Default)]
 struct Ending {
-    replies: Vec<Reply<()>>,
+    replies: Waiting<(), ()>,
+    idle_replies: Waiting<(), bool>,
     is_under_way: bool,
 }
 
@@ -147,15 +129,19 @@ impl Actor for Room {
         message: RoomMsg,
         state: &mut RoomState,
     ) -> Result<(), ActorProcessingErr> {
-        // Whoever waits hears by the loss of the answer that it is to ask again.
         if state.is_over {
+            // Whoever waits hears that there is no such room, or by the loss of the answer that it is to ask again.
+            if state.has_ended {
+                message.refuse();
+            }
             return Ok(());
         }
         state.hear(message, &myself);
         state.go_on(&myself);
         if state.is_over {
             state.drop_all();
-            myself.stop(None);
+            // What has come by now is still heard, and nothing more comes.
+            myself.drain()?;
         }
         Ok(())
     }
@@ -170,6 +156,7 @@ impl RoomState {
         Self {
             rooms,
             viewers: ActiveViewers::new(rules.active_window),
+            began: Instant::now(),
             rules,
             outlet,
             hold: taken.hold,
@@ -181,12 +168,13 @@ impl RoomState {
             room: taken.room,
             gathering: Gathered::default(),
             writing: None,
-            queue: VecDeque::new(),
+            queue: Waiting::default(),
             ending: None,
             is_flush_due: false,
-            guests: Guests::default(),
+            guests: Guests::new(taken.acknowledges),
             resets: Newest::default(),
             is_over: false,
+            has_ended: false,
         }
     }
 
@@ -194,11 +182,7 @@ impl RoomState {
         match message {
             RoomMsg::Press(press, reply) => {
                 // In order: what waits uncounted comes first.
-                if self.queue.is_empty() {
-                    self.press(press, reply)
-                } else {
-                    self.queue.push_back((press, reply))
-                }
+                if self.queue.is_empty() { self.press(press, reply) } else { self.queue.push(press, reply) }
             }
             RoomMsg::Stats(reply) => answer(reply, self.stats()),
             RoomMsg::Watch(node, reply) => {
@@ -209,31 +193,27 @@ impl RoomState {
                 if self.resets.note(request) {
                     self.counts.reset();
                 }
-                self.gathering.done.push(reply);
+                self.gathering.done.push((), reply);
             }
-            RoomMsg::End { if_idle: true, reply } if !self.is_idle() => answer(reply, ()),
-            RoomMsg::End { reply, .. } => {
-                let ending = Ending { replies: Vec::new(), is_under_way: false };
-                self.ending.get_or_insert(ending).replies.push(reply);
-            }
+            RoomMsg::EndIdle(reply) if !self.is_idle() => answer(reply, false),
+            RoomMsg::EndIdle(reply) => self.ending.get_or_insert_default().idle_replies.push((), reply),
+            RoomMsg::End(reply) => self.ending.get_or_insert_default().replies.push((), reply),
             RoomMsg::Attach(seat, turn, (has, by_host), reply) => {
-                let (had_host, connection) = (self.guests.has_host(), seat.connection);
+                let connection = seat.connection;
                 let attached = self.attach(seat, turn);
-                self.touch(myself);
+                self.touch(BETWEEN_ACTIVE, myself);
                 self.acknowledge(connection, has, by_host, myself);
                 answer(reply, attached);
-                if !had_host {
-                    self.tell_stats(myself);
-                }
             }
             RoomMsg::Acknowledge(connection, seq, by_host, reply) => {
                 self.acknowledge(connection, seq, by_host, myself);
                 answer(reply, ());
             }
             RoomMsg::Detach(connection, reply) => {
-                self.guests.detach(connection);
+                if self.guests.detach(connection) {
+                    self.touch(Duration::ZERO, myself);
+                }
                 answer(reply, ());
-                self.tell_stats(myself);
             }
             RoomMsg::Written(outcome) => self.written(outcome, myself),
             RoomMsg::Ended(outcome) => self.ended(outcome),
@@ -251,20 +231,21 @@ impl RoomState {
         if let Some(answered) = self.recent.answered(press.key, now) {
             // It may be of a group that is not written yet.
             if !self.gathering.presses.is_empty() {
-                self.gathering.answers.push((answered, reply));
+                self.gathering.answers.push(answered, reply);
             } else if let Some(writing) = &mut self.writing {
-                writing.answers.push((answered, reply));
+                writing.answers.push(answered, reply);
             } else {
                 answer(reply, answered);
             }
             return;
         }
         if self.ending.is_some() || self.gathering.presses.len() >= GROUP_PRESSES {
-            self.queue.push_back((press, reply));
+            self.queue.push(press, reply);
             return;
         }
-        let before = self.viewers.active(now);
-        let with = self.viewers.pressed(press.viewer, now);
+        let since = self.began.elapsed();
+        let before = self.viewers.active(since);
+        let with = self.viewers.pressed(press.viewer, since);
         let crowd = Crowd { before, with };
         let counted = self.counts.press(&self.rules, &self.room.event_types, press.event_type, crowd);
         // Whoever knows the room asks for none that it has not.
@@ -275,7 +256,7 @@ impl RoomState {
         self.active_at = self.active_at.max(now);
         self.gathering.presses.push(press);
         self.gathering.effects.extend(effect);
-        self.gathering.answers.push((answered, reply));
+        self.gathering.answers.push(answered, reply);
     }
 
     /// Writes what has gathered, or the end, where nothing is being written.
@@ -306,6 +287,7 @@ impl RoomState {
             counts: self.counts.clone(),
             effects: gathered.effects.clone(),
             sent: self.sent,
+            acknowledges: self.guests.acknowledges(),
             presses_from: self.recent.from_version().unwrap_or(self.hold.next().version),
             presses: gathered.presses.clone(),
             at: now,
@@ -329,11 +311,11 @@ impl RoomState {
             self.newest = last.seq;
             self.outlet.tell_effects(&self.room, self.guests.seat(), &written.effects);
         }
-        written.answers.into_iter().for_each(|(answered, reply)| answer(reply, answered));
-        written.done.into_iter().for_each(|reply| answer(reply, ()));
+        written.answers.answer(Some);
+        written.done.answer(Some);
         while self.ending.is_none()
             && self.gathering.presses.len() < GROUP_PRESSES
-            && let Some((press, reply)) = self.queue.pop_front()
+            && let Some((press, reply)) = self.queue.pop()
         {
             self.press(press, reply);
         }
@@ -344,17 +326,17 @@ impl RoomState {
         if !self.is_done(outcome) {
             return;
         }
-        for reply in self.ending.take().into_iter().flat_map(|ending| ending.replies) {
-            answer(reply, ());
-        }
+        let Ending { replies, idle_replies, .. } = self.ending.take().unwrap_or_default();
+        replies.answer(Some);
+        idle_replies.answer(|()| Some(true));
         // What came behind the end finds no room.
-        self.queue.drain(..).for_each(|(_, reply)| refuse(reply));
-        std::mem::take(&mut self.gathering).done.into_iter().for_each(refuse);
+        std::mem::take(&mut self.queue).answer(|_| None);
+        std::mem::take(&mut self.gathering).done.answer(|()| None);
         if let Some(host) = self.guests.seat() {
             self.outlet.end_host(self.room.id, host, true);
         }
         self.outlet.end_watching(self.room.id);
-        self.is_over = true;
+        (self.is_over, self.has_ended) = (true, true);
     }
 
     /// Whether it was done. Where not, or where that is not known, this room answers nothing any more.
@@ -382,8 +364,9 @@ impl RoomState {
     }
 
     fn acknowledge(&mut self, connection: ConnectionId, seq: u64, by_host: bool, myself: &ActorRef<RoomMsg>) {
-        if by_host {
-            self.guests.acknowledged(connection);
+        if by_host && self.guests.acknowledged(connection) {
+            // At once: a home that does not know takes what was written for what the host has.
+            (self.gathering.is_due, self.is_flush_due) = (true, false);
         }
         // What a host had whose time is over, it had.
         let seq = seq.min(self.newest);
@@ -393,10 +376,10 @@ impl RoomState {
         }
     }
 
-    /// A host is there.
-    fn touch(&mut self, myself: &ActorRef<RoomMsg>) {
+    /// A host is there; that is stored unless it was so short a time ago.
+    fn touch(&mut self, between: Duration, myself: &ActorRef<RoomMsg>) {
         let now = Timestamp::now();
-        if now >= self.active_at.after(BETWEEN_ACTIVE) {
+        if now >= self.active_at.after(between) {
             self.active_at = now;
             self.store_soon(myself);
         }
@@ -411,12 +394,12 @@ impl RoomState {
     }
 
     fn is_idle(&self) -> bool {
-        !self.guests.has_host() && self.active_at < Timestamp::now().before(IDLE_AGE)
+        !self.guests.has_host() && self.active_at < Timestamp::now().before(IDLE)
     }
 
     fn stats(&mut self) -> RoomStats {
         let at = Timestamp::now();
-        let viewers = self.viewers.active(at);
+        let viewers = self.viewers.active(self.began.elapsed());
         let required = |base| self.rules.required(base, viewers);
         RoomStats {
             at,
@@ -443,17 +426,7 @@ impl RoomState {
     fn drop_all(&mut self) {
         self.gathering = Gathered::default();
         self.writing = None;
-        self.queue.clear();
+        self.queue = Waiting::default();
         self.ending = None;
     }
-}
-
-/// Whoever does not wait any more needs no answer.
-fn answer<T>(reply: Reply<T>, what: T) {
-    let _ = reply.send(Some(what));
-}
-
-/// There is no such room any more.
-fn refuse<T>(reply: Reply<T>) {
-    let _ = reply.send(None);
 }

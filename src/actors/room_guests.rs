@@ -1,5 +1,5 @@
 //! Who is at a room beside those who press: its host, and the nodes where somebody looks at it. Known to the room's home alone,
-//! and only while they say again that they are there.
+//! and only while they say again that they are there; whether its hosts acknowledge is stored.
 
 use super::wire::TurnText;
 use crate::model::id::ConnectionId;
@@ -71,6 +71,12 @@ pub enum Telling {
 }
 
 impl Guests {
+    /// Of a room that was taken just now; nobody is known to be there.
+    #[must_use]
+    pub fn new(acknowledges: bool) -> Self {
+        Self { acknowledges, ..Self::default() }
+    }
+
     /// A host is there, or still there; its turn is none when it comes. Of two the one whose turn is later stays: turns are
     /// ordered by how often the room was taken when they were given, hence over all its homes.
     pub fn attach(&mut self, seat: HostSeat, turn: Option<TurnText>, epoch: u64) -> Attached {
@@ -99,18 +105,21 @@ impl Guests {
         Attached { turn: Some(turn), former }
     }
 
-    /// A host has gone.
-    pub fn detach(&mut self, connection: ConnectionId) {
-        self.host.take_if(|host| host.seat.connection == connection);
+    /// A host has gone; answers whether it was the one that is there.
+    pub fn detach(&mut self, connection: ConnectionId) -> bool {
         self.gone.note(connection);
+        self.host.take_if(|host| host.seat.connection == connection).is_some()
     }
 
-    /// The host has said itself what it has. Of one whose time is over that says nothing.
-    pub fn acknowledged(&mut self, connection: ConnectionId) {
-        self.acknowledges |= self.seat().is_some_and(|seat| seat.connection == connection);
+    /// The host has said itself what it has. Of one whose time is over that says nothing. Answers whether it is the first that
+    /// does.
+    pub fn acknowledged(&mut self, connection: ConnectionId) -> bool {
+        let is_first = !self.acknowledges && self.seat().is_some_and(|seat| seat.connection == connection);
+        self.acknowledges |= is_first;
+        is_first
     }
 
-    /// Whether a host has, since the room was taken.
+    /// Whether a host ever has.
     #[must_use]
     pub const fn acknowledges(&self) -> bool {
         self.acknowledges
@@ -234,14 +243,14 @@ mod tests {
     async fn a_host_that_is_not_heard_of_is_gone_and_only_the_hosts_own_word_counts() {
         let (mut guests, host) = (Guests::default(), seat());
         guests.attach(host.clone(), None, 1);
-        guests.acknowledged(ConnectionId::make());
+        assert!(!guests.acknowledged(ConnectionId::make()));
         assert!(guests.has_host() && !guests.acknowledges());
-        guests.acknowledged(host.connection);
-        assert!(guests.acknowledges());
+        assert!(guests.acknowledged(host.connection) && !guests.acknowledged(host.connection));
+        assert!(guests.acknowledges() && Guests::new(true).acknowledges());
         advance(HOST_AGE).await;
         assert!(!guests.has_host() && guests.seat() == Some(&host));
-        guests.detach(ConnectionId::make());
-        guests.detach(host.connection);
+        assert!(!guests.detach(ConnectionId::make()));
+        assert!(guests.detach(host.connection) && !guests.detach(host.connection));
         assert_eq!(guests.seat(), None);
     }
 

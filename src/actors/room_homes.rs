@@ -11,6 +11,7 @@ use super::hosts::{HostEnd, HostFeed, HostLine, Hosts};
 use super::room::RoomMsg;
 use super::room_guests::HostSeat;
 use super::room_outlet::RoomOutlet;
+use super::room_sweep;
 use super::room_watch::{WatchBounds, WatchFull, Watches, Watching};
 use super::rooms::{RoomError, Rooms};
 use super::wire::{
@@ -19,9 +20,8 @@ use super::wire::{
     connection_of, id_bytes, room_bytes, room_of,
 };
 use crate::model::id::{ConnectionId, RoomId};
-use crate::model::room::{Answered, IDLE_AGE, RoomStats};
+use crate::model::room::{Answered, RoomStats};
 use crate::model::shard::Shard;
-use crate::model::timestamp::Timestamp;
 use crate::storage::StorageError;
 use roost_cluster::{Cluster, NodeName};
 use std::net::IpAddr;
@@ -35,12 +35,8 @@ use uuid::Uuid;
 const REFRESH: Duration = Duration::from_secs(5);
 /// Between two tries where a home does not answer.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Between two looks for rooms where nobody is.
-const SWEEP: Duration = Duration::from_secs(3600);
 /// What a host has that has just come.
 const NOTHING: (u64, bool) = (0, false);
-/// Rooms that one look ends at most.
-const SWEPT: usize = 1_000;
 
 /// Where rooms are at home.
 pub struct RoomHomes {
@@ -227,19 +223,16 @@ impl RoomHomes {
     /// Ends rooms of this node's shards where nobody was for a day, now and then, for ever.
     pub(super) async fn keep_sweeping(self: Arc<Self>) {
         loop {
-            sleep(SWEEP).await;
-            let ours = Shard::all().filter(|shard| self.homes.is_here(*shard)).collect();
-            let before = Timestamp::now().before(IDLE_AGE);
-            match self.rooms.store().idle_rooms(ours, before, SWEPT).await {
-                Ok(idle) => {
-                    for room in idle {
-                        // One that moved meanwhile is its new home's to end; one that fails, the next sweep's.
-                        let _ = self.ask(room, RoomAsking::End(EndText { if_idle: true })).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "rooms where nobody is cannot be found: {error}"),
-            }
+            sleep(room_sweep::BETWEEN).await;
+            let ours = || Shard::all().filter(|shard| self.homes.is_here(*shard)).collect();
+            room_sweep::sweep(self.rooms.store().as_ref(), ours, |room| self.clone().end_idle(room)).await;
         }
+    }
+
+    /// Ends a room where nobody was for a day; answers whether.
+    async fn end_idle(self: Arc<Self>, room: RoomId) -> Result<bool, StorageError> {
+        let (answer, _) = self.ask(room, RoomAsking::End(EndText { if_idle: true })).await?;
+        understood(answer.ended_idle())
     }
 
     /// Hosts that are connected here.
@@ -312,8 +305,10 @@ impl RoomHomes {
             RoomAsking::Reset(ResetText { request }) => {
                 rooms.ask(room, |reply| RoomMsg::Reset(request, reply)).await.map(done)
             }
-            RoomAsking::End(EndText { if_idle }) => {
-                rooms.ask(room, |reply| RoomMsg::End { if_idle, reply }).await.map(done)
+            RoomAsking::End(EndText { if_idle: false }) => rooms.ask(room, RoomMsg::End).await.map(done),
+            RoomAsking::End(EndText { if_idle: true }) => {
+                let ended = |ended| if ended { done(()) } else { Answer::NotIdle(Nothing {}) };
+                rooms.ask(room, RoomMsg::EndIdle).await.map(ended)
             }
             RoomAsking::Attach(AttachText { connection, node, turn, has, by_host }) => {
                 let Ok(connection) = connection_of(&connection) else { return garbled() };
@@ -392,6 +387,7 @@ impl From<RoomError> for Answer {
         match error {
             RoomError::None => Self::NoRoom(Nothing {}),
             // Whoever asked asks again whoever is home then.
+            RoomError::NotAsked => Self::NotHome(NotHome { is_unclear: false }),
             RoomError::Gone => Self::NotHome(NotHome { is_unclear: true }),
             RoomError::Storage(error) => error.into(),
         }

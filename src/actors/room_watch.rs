@@ -174,3 +174,33 @@ impl Drop for Watching {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Seen, WatchBounds, Watches};
+    use crate::model::id::RoomId;
+    use crate::model::room::RoomStats;
+    use crate::model::timestamp::Timestamp;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    #[test]
+    fn who_looks_is_told_what_it_is_shown_and_no_more() {
+        let (watches, room) = (Arc::new(Watches::default()), RoomId::make());
+        let bounds = WatchBounds { room: 1, address: 1 };
+        let (mut watching, _) = watches.join(room, Ipv4Addr::LOCALHOST.into(), bounds).unwrap();
+        let (counts, required) = (vec![1], vec![5]);
+        let first = RoomStats { at: Timestamp::now(), host_connected: false, viewers: 1, counts, required };
+        watches.tell(room, first.clone());
+        assert!(matches!(watching.now(), Seen::Stats(stats) if *stats == first));
+        // A host comes and goes; later it stands as it did.
+        for (seconds, host_connected) in [(1, true), (2, false), (3, false)] {
+            let at = first.at.after(std::time::Duration::from_secs(seconds));
+            watches.tell(room, RoomStats { at, host_connected, ..first.clone() });
+            assert!(!watching.seen.has_changed().unwrap(), "{seconds}");
+        }
+        let at = first.at.after(std::time::Duration::from_secs(4));
+        watches.tell(room, RoomStats { at, viewers: 2, ..first });
+        assert!(watching.seen.has_changed().unwrap());
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! As conversations are ([`super::conversations`]): one is retired only while nobody waits for it, under the same lock under
 //! which it is found. One that ends by itself (another home has taken the room, or what became of a group is not known)
-//! loses those who wait; they hear [`RoomError::Gone`], and ask again whoever is home then.
+//! loses those who wait; they hear [`RoomError::Gone`], and ask again whoever is home then. Of a room that has ended they hear that
+//! there is none.
 
 use super::authors::PATIENCE;
 use super::room::{Reply, Room, RoomArguments, RoomMsg};
@@ -20,7 +21,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
 /// How many may wait for one room.
-const WAITING: usize = 8_192;
+pub(super) const WAITING: usize = 8_192;
 /// Viewers are active up to a second longer than the rules say.
 const A_SECOND: Duration = Duration::from_secs(1);
 
@@ -30,6 +31,9 @@ pub enum RoomError {
     /// There is none.
     #[error("there is no such room")]
     None,
+    /// It was ending, or is to be asked elsewhere: nothing was done.
+    #[error("the room was not asked")]
+    NotAsked,
     /// It ended while it was asked; what was asked may have been done.
     #[error("the room ended while it was asked")]
     Gone,
@@ -76,7 +80,7 @@ impl Rooms {
     /// Asks a room something.
     ///
     /// # Errors
-    /// [`RoomError::None`]; [`RoomError::Gone`], after which it may have been done; [`RoomError::Storage`] where the room
+    /// [`RoomError::None`]; [`RoomError::NotAsked`]; [`RoomError::Gone`], after which it may have been done; [`RoomError::Storage`] where the room
     /// cannot be taken, does not answer within 10 s (then it may have been done, too), or too many wait for it.
     pub async fn ask<T: Send + 'static>(
         &self,
@@ -89,7 +93,7 @@ impl Rooms {
             let (reply, answer) = ractor::concurrency::oneshot();
             if actor.send_message(message(reply.into())).is_err() {
                 self.forget(id, &ticket.actor);
-                return Err(RoomError::Gone);
+                return Err(RoomError::NotAsked);
             }
             match answer.await {
                 Ok(answer) => answer.ok_or(RoomError::None),
@@ -192,7 +196,7 @@ impl Ticket<'_> {
             // While it was taken, this node has lost it: nobody would ever end it.
             Ok(actor) if !self.rooms.has(self.id, &self.actor) => {
                 actor.stop(None);
-                Err(RoomError::Gone)
+                Err(RoomError::NotAsked)
             }
             Ok(actor) => Ok(actor),
             Err(error) => {
@@ -204,7 +208,7 @@ impl Ticket<'_> {
 
     async fn take(&self) -> Result<ActorRef<RoomMsg>, RoomError> {
         let Rooms { store, rules, outlet, supervisor, .. } = self.rooms;
-        let supervisor = supervisor.get().cloned().ok_or(RoomError::Gone)?;
+        let supervisor = supervisor.get().cloned().ok_or(RoomError::NotAsked)?;
         let taken = store.take_room(self.id, Timestamp::now()).await?.ok_or(RoomError::None)?;
         let (rooms, rules, outlet) = (store.clone(), rules.clone(), outlet.clone());
         let arguments = RoomArguments { rooms, rules, outlet, taken };
@@ -222,5 +226,49 @@ impl Drop for Ticket<'_> {
             active.waiting -= 1;
             active.used = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RoomError, Rooms};
+    use crate::actors::room::RoomMsg;
+    use crate::actors::room::stub::Stub;
+    use crate::actors::room_outlet::RoomOutlet;
+    use crate::model::id::RoomId;
+    use crate::model::room::Rules;
+    use crate::storage::rooms::RoomWrite;
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use std::sync::Arc;
+
+    /// Whose children rooms are.
+    struct Parent;
+
+    impl Actor for Parent {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_room_that_has_just_ended_nothing_may_have_been_done() {
+        let store = Arc::new(Stub::default());
+        let outlet = Arc::new(RoomOutlet::new(None, None));
+        let rooms = Rooms::new(store.clone(), Arc::new(Rules::default()), outlet);
+        let (parent, parents_end) = Actor::spawn(None, Parent, ()).await.unwrap();
+        rooms.supervise(parent.get_cell());
+        let room = RoomId::make();
+        store.ended.send(RoomWrite::Written);
+        rooms.ask(room, RoomMsg::End).await.unwrap();
+        // It may be ending yet, and then is asked for again.
+        let again = rooms.ask(room, RoomMsg::End).await;
+        assert!(matches!(again, Err(RoomError::None | RoomError::NotAsked)), "{again:?}");
+        assert!(matches!(rooms.ask(room, RoomMsg::End).await, Err(RoomError::None)));
+        parent.stop(None);
+        parents_end.await.unwrap();
     }
 }

@@ -17,6 +17,7 @@ use super::relay;
 use super::relays::Relays;
 use super::replay;
 use super::roster::Roster;
+use super::seat::Seat;
 use super::turns::Turns;
 use super::wanted::{Arrivals, Wanted};
 use super::watermark::{Start, Watermark};
@@ -27,7 +28,7 @@ use crate::model::id::{ConnectionId, UserId};
 use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
-use crate::storage::volatile::{Presence, Present, Revocations};
+use crate::storage::volatile::{Presence, Revocations};
 use crate::storage::{Entry, Graph, Missed, Posts, StorageError, Timelines, Told};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::future::Future;
@@ -44,9 +45,6 @@ const BAD_FRAMES: u32 = 10;
 const COVERED_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries where homes moved meanwhile.
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
-
-/// Pings that follow each other faster say nothing new.
-const BETWEEN_PRESENT: Duration = Duration::from_secs(1);
 
 /// Checks a newer token; answers whose it is, or in words for its client why it is refused.
 pub type Authenticate =
@@ -135,15 +133,10 @@ pub struct Beginning {
 
 /// What a session knows: its place in the tables, given up when this is dropped.
 pub struct SessionState {
-    world: Arc<SessionWorld>,
-    connection: ConnectionId,
-    caller: Caller,
-    outbox: Arc<Outbox>,
+    seat: Seat,
     /// Until it has begun.
     beginning: Option<Box<Beginning>>,
     bad_frames: u32,
-    /// When it was last said that it is there.
-    present_at: Timestamp,
 }
 
 impl Actor for Session {
@@ -157,14 +150,9 @@ impl Actor for Session {
         arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
         let SessionArguments { world, connection, caller, outbox, beginning } = arguments;
-        world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
+        let seat = Seat::take(world, connection, caller, outbox);
         myself.send_message(SessionMsg::Begin)?;
-        let beginning = Some(Box::new(beginning));
-        let present_at = Timestamp::now();
-        let state = SessionState { world, connection, caller, outbox, beginning, bad_frames: 0, present_at };
-        state.world.presence.put(Present { connection, user: state.caller.user });
-        state.close_if_ended();
-        Ok(state)
+        Ok(SessionState { seat, beginning: Some(Box::new(beginning)), bad_frames: 0 })
     }
 
     async fn handle(
@@ -179,17 +167,17 @@ impl Actor for Session {
                 if let Some(beginning) = state.beginning.take()
                     && let Err(error) = Box::pin(state.begin(*beginning)).await
                 {
-                    tracing::warn!(connection_id = %state.connection, %error, "a session could not begin: {error}");
-                    state.outbox.close(Close::Internal);
+                    tracing::warn!(connection_id = %state.seat.connection, %error, "a session could not begin: {error}");
+                    state.seat.outbox.close(Close::Internal);
                 }
             }
             SessionMsg::Heard(frame, reply) => {
                 Box::pin(state.heard(frame)).await;
-                let _ = reply.send(state.caller.expires_at);
+                let _ = reply.send(state.seat.caller.expires_at);
             }
             SessionMsg::Pinged(reply) => {
-                state.pinged();
-                let _ = reply.send(state.caller.expires_at);
+                state.seat.is_there();
+                let _ = reply.send(state.seat.caller.expires_at);
             }
         }
         Ok(())
@@ -210,13 +198,13 @@ enum BeginError {
 impl SessionState {
     async fn begin(&mut self, beginning: Beginning) -> Result<(), BeginError> {
         let Beginning { cursor, start, chat_cursor, feed } = beginning;
-        let SessionWorld { timelines, instants, .. } = &*self.world;
-        let user = self.caller.user;
+        let SessionWorld { timelines, instants, .. } = &*self.seat.world;
+        let user = self.seat.caller.user;
         let came_with = Cursor { store: timelines.store_name(), seq: start.mark };
-        let mut place = self.world.beginnings.acquire().await;
+        let mut place = self.seat.world.beginnings.acquire().await;
         let followees = self.enter().await?;
         let mut arrivals = None;
-        if let Some(wanted) = &self.world.wanted {
+        if let Some(wanted) = &self.seat.world.wanted {
             // Who waits for a home that is moving does not keep others from beginning.
             drop(place);
             let authors: Vec<UserId> = followees.iter().map(|(author, _)| *author).collect();
@@ -226,7 +214,7 @@ impl SessionState {
         instants.pass(Instant::Entered(user)).await;
 
         // And what is in every timeline after this, is in what is read.
-        let unspread = self.world.watermark.unspread_of(&followees);
+        let unspread = self.seat.world.watermark.unspread_of(&followees);
         let missed = timelines.since(user, cursor.unwrap_or(came_with)).await?;
         let (mut missed, loss) = match missed {
             Missed::Lost(loss) => (timelines.since(user, came_with).await?, Some(loss)),
@@ -237,14 +225,14 @@ impl SessionState {
         }
         replay::leave_out_new(&mut missed, &followees);
         // Of an author who was followed lately, what is older than the cursor may never have come here.
-        let after = match (&self.world.wanted, loss) {
+        let after = match (&self.seat.world.wanted, loss) {
             (Some(_), _) => Seq::default(),
             (None, None) => cursor.unwrap_or(came_with).seq,
             (None, Some(_)) => came_with.seq,
         };
         self.add_unspread(&mut missed, unspread, after).await?;
         drop(place);
-        let (inbox, unusable) = self.world.inboxes.listen(user, chat_cursor.as_deref()).await?;
+        let (inbox, unusable) = self.seat.world.inboxes.listen(user, chat_cursor.as_deref()).await?;
         instants.pass(Instant::Read(user)).await;
 
         // Until the replay is whole, its frames carry the cursor that the client came with.
@@ -253,12 +241,14 @@ impl SessionState {
             Some(_) => came_with,
         };
         let connected = self.connected(cursor.map(|_| loss.is_none()));
-        self.outbox.say(connected.encode_with(Some(promised), Some(inbox.position())));
+        self.seat.outbox.say(connected.encode_with(Some(promised), Some(inbox.position())));
         if let Some(loss) = loss {
-            self.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
+            self.seat.outbox.say(ServerFrame::Resync { reason: loss.reason() }.encode(None));
         }
         if unusable.is_some() {
-            self.outbox.say(ServerFrame::Resync { reason: "chat" }.encode_with(None, Some(inbox.position())));
+            self.seat
+                .outbox
+                .say(ServerFrame::Resync { reason: "chat" }.encode_with(None, Some(inbox.position())));
         }
         // A socket that is gone wants it no more.
         let _ = feed.send(inbox);
@@ -290,7 +280,7 @@ impl SessionState {
         if unspread.is_empty() {
             return Ok(());
         }
-        entries.extend(self.world.posts.entries(unspread.clone()).await?);
+        entries.extend(self.seat.world.posts.entries(unspread.clone()).await?);
         entries.sort_unstable_by_key(|entry| entry.seq);
         told.also.extend(unspread);
         told.also.sort_unstable();
@@ -308,8 +298,8 @@ impl SessionState {
             loop {
                 if wanted.cover(authors, COVERED_WITHIN).await {
                     // The semaphore is never closed.
-                    let Ok(place) = self.world.beginnings.acquire().await else { continue };
-                    let is_home = |author| self.world.homes.place(author) == Place::Here;
+                    let Ok(place) = self.seat.world.beginnings.acquire().await else { continue };
+                    let is_home = |author| self.seat.world.homes.place(author) == Place::Here;
                     // Before the store is read: what has not come by now comes live, in its turn.
                     if let Some(arrivals) = wanted.arrivals(authors, is_home) {
                         return (arrivals, place);
@@ -323,8 +313,8 @@ impl SessionState {
 
     /// Takes its place in the relays' index, with whom its user follows now; answers with whom, and since when.
     async fn enter(&self) -> Result<Vec<(UserId, Seq)>, BeginError> {
-        let SessionWorld { graph, relays, turns, follows, instants, .. } = &*self.world;
-        let user = self.caller.user;
+        let SessionWorld { graph, relays, turns, follows, instants, .. } = &*self.seat.world;
+        let user = self.seat.caller.user;
         instants.pass(Instant::Entering(user)).await;
         loop {
             // One that another node is storing is found either whole or not at all.
@@ -333,7 +323,7 @@ impl SessionState {
             let began = std::time::Instant::now();
             let mut followees = graph.followees(user).await?;
             followees.push((user, Seq(0)));
-            relays.enter(self.connection, &self.outbox, followees.clone()).await?;
+            relays.enter(self.seat.connection, &self.seat.outbox, followees.clone()).await?;
             if !follows.expected_since(user, began) {
                 return Ok(followees);
             }
@@ -342,95 +332,62 @@ impl SessionState {
 
     async fn replay(&self, entries: &[Entry], promised: Cursor, told: Told) {
         for entry in entries {
-            if !self.outbox.say_when_room(relay::encode(entry, promised)).await {
+            if !self.seat.outbox.say_when_room(relay::encode(entry, promised)).await {
                 return;
             }
-            self.world.instants.pass(Instant::Replaying(self.caller.user)).await;
+            self.seat.world.instants.pass(Instant::Replaying(self.seat.caller.user)).await;
         }
-        self.outbox.release(told, self.world.watermark.settled());
+        self.seat.outbox.release(told, self.seat.world.watermark.settled());
     }
 
     /// Up to where what comes late is old to a connection that came without a cursor.
     fn old_through(&self, began: &Cursor) -> Seq {
         // Alone, what is old is known by name; the numbers of other homes are not in the order of their coming.
-        if self.world.wanted.is_some() { began.seq } else { Seq::default() }
+        if self.seat.world.wanted.is_some() { began.seq } else { Seq::default() }
     }
 
     fn connected(&self, resumed: Option<bool>) -> ServerFrame<'static> {
         ServerFrame::Connected {
-            connection_id: self.connection,
-            user_id: self.caller.user,
-            heartbeat_seconds: self.world.heartbeat.as_secs(),
-            idle_timeout_seconds: self.world.idle_timeout.as_secs(),
+            connection_id: self.seat.connection,
+            user_id: self.seat.caller.user,
+            heartbeat_seconds: self.seat.world.heartbeat.as_secs(),
+            idle_timeout_seconds: self.seat.world.idle_timeout.as_secs(),
             resumed,
         }
     }
 
     async fn heard(&mut self, frame: Result<ClientFrame, FrameError>) {
-        self.world.instants.pass(Instant::Heard(self.caller.user)).await;
+        self.seat.world.instants.pass(Instant::Heard(self.seat.caller.user)).await;
         match frame {
             Ok(ClientFrame::Ping) => {
                 self.bad_frames = 0;
-                self.pinged();
-                self.outbox.say(ServerFrame::Pong {}.encode(None));
+                self.seat.is_there();
+                self.seat.outbox.say(ServerFrame::Pong {}.encode(None));
             }
             Ok(ClientFrame::Auth(token)) => {
                 self.bad_frames = 0;
                 self.renew(token).await;
             }
             Err(error) => {
-                self.refuse(error.code(), &error.to_string());
+                self.seat.refuse(error.code(), &error.to_string());
                 self.bad_frames += 1;
                 if self.bad_frames == BAD_FRAMES {
-                    self.outbox.close(Close::BadFrames);
+                    self.seat.outbox.close(Close::BadFrames);
                 }
             }
         }
     }
 
-    /// The client says that it is there.
-    fn pinged(&mut self) {
-        let now = Timestamp::now();
-        if now >= self.present_at.after(BETWEEN_PRESENT) {
-            self.present_at = now;
-            let (connection, user) = (self.connection, self.caller.user);
-            self.world.presence.put(Present { connection, user });
-        }
-    }
-
     /// The same user's newer token: the connection lives as long as that.
     async fn renew(&mut self, token: Secret) {
-        match (self.world.authenticate)(token).await {
-            Ok(caller) if caller.user == self.caller.user => {
-                self.world.roster.renew(caller.user, self.connection, caller.login);
-                let expires_at = caller.expires_at;
-                self.caller = caller;
-                self.close_if_ended();
-                self.outbox.say(ServerFrame::Authenticated { expires_at }.encode(None));
-            }
-            Ok(_) => self.refuse("unauthorized", "the token is another user's"),
-            Err(detail) => self.refuse("unauthorized", detail),
-        }
-    }
-
-    /// A login may end between the check of its token and its place in the roster.
-    fn close_if_ended(&self) {
-        if self.world.revocations.is_revoked(self.caller.login) {
-            self.outbox.close(Close::Unauthorized);
-        }
-    }
-
-    fn refuse(&self, code: &'static str, detail: &str) {
-        self.outbox.say(ServerFrame::Error { code, detail }.encode(None));
+        let checked = (self.seat.world.authenticate)(token).await;
+        self.seat.renew(checked);
     }
 }
 
 impl Drop for SessionState {
     fn drop(&mut self) {
-        // Does nothing where the connection is closing for another reason.
-        self.outbox.close(Close::Internal);
-        self.world.presence.remove(self.connection);
-        self.world.roster.leave(self.caller.user, self.connection);
-        self.world.relays.leave(self.connection);
+        // The rest of its place goes with its seat.
+        self.seat.world.relays.leave(self.seat.connection);
     }
 }

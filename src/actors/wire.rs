@@ -113,7 +113,7 @@ pub enum Asking {
 #[derive(Clone, PartialEq, Message)]
 pub struct Answered {
     /// What is answered; none where the call was not understood.
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub what: Option<Answer>,
 }
 
@@ -174,6 +174,9 @@ pub enum Answer {
     /// There is no such room.
     #[prost(message, tag = "18")]
     NoRoom(Nothing),
+    /// Somebody was at the room: it was not ended.
+    #[prost(message, tag = "19")]
+    NotIdle(Nothing),
 }
 
 /// Nothing but that it was said.

@@ -113,6 +113,15 @@ impl Rooms {
         }
     }
 
+    /// The same, asked of the store: one that has ended is none, though it is remembered.
+    ///
+    /// # Errors
+    /// As [`Self::own`].
+    pub async fn own_anew(&self, caller: &Caller, id: RoomId) -> Result<Arc<Room>, ServiceError> {
+        self.forget(id);
+        self.own(caller, id).await
+    }
+
     /// Presses. A press of an id that was taken lately is answered as it was then.
     ///
     /// # Errors
@@ -186,7 +195,7 @@ impl Rooms {
         Ok(room)
     }
 
-    /// A room that was remembered has ended.
+    /// A room that was remembered has ended, or may have.
     fn forget(&self, id: RoomId) -> ServiceError {
         self.known.invalidate(&id);
         NO_ROOM

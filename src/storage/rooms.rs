@@ -78,6 +78,8 @@ pub struct TakenRoom {
     pub counts: Counts,
     /// What [`Group::sent`] said last.
     pub sent: u64,
+    /// What [`Group::acknowledges`] said last.
+    pub acknowledges: bool,
     /// What [`Group::active_at`] said last.
     pub active_at: Timestamp,
     /// The recent presses, oldest first.
@@ -105,6 +107,8 @@ pub struct Group {
     pub effects: Vec<Effect>,
     /// Effects up to this number may go: the host has them. Never goes back.
     pub sent: u64,
+    /// Whether a host of the room has acknowledged: what one was sent it has only once it says so. Never goes back.
+    pub acknowledges: bool,
     /// The presses that it takes.
     pub presses: Vec<Press>,
     /// Presses of groups of versions below this one may go: they are too old or too many. Never goes back.

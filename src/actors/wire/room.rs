@@ -420,6 +420,17 @@ impl Answer {
         })
     }
 
+    /// Whether an idle room was ended; not where there is none, or somebody was there.
+    ///
+    /// # Errors
+    /// As [`Self::pressed`].
+    pub fn ended_idle(self) -> Result<Result<bool, StorageError>, Garbled> {
+        match self {
+            Self::NotIdle(_) => Ok(Ok(false)),
+            answer => answer.done(),
+        }
+    }
+
     /// Whether what was asked of a room was done; not where there is none.
     ///
     /// # Errors

@@ -9,12 +9,11 @@
 use super::line::{Line, reason_of};
 use super::progress::Progress;
 use super::pulse::{Due, Pulse};
-use super::wire::{Upgrade, Wrote};
+use super::wire::{Reading, Upgrade, Wrote};
 use super::{Handshake, Live, caller, switching};
 use crate::actors::hosts::{HostEnd, HostFeed, HostNews};
-use crate::actors::outbox::Outbox;
 use crate::actors::room_homes::{Hosting, RoomHomes};
-use crate::actors::session::SessionWorld;
+use crate::actors::seat::Seat;
 use crate::http::Edge;
 use crate::http::address::Address;
 use crate::http::limits::charge;
@@ -28,9 +27,7 @@ use crate::model::id::{ConnectionId, RoomId};
 use crate::model::room::frames::{HostFrame, HostFrameError, game_event, room_created};
 use crate::model::room::{Effect, Room};
 use crate::model::secret::Secret;
-use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
-use crate::storage::volatile::Present;
 use crate::telemetry::metric;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -41,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 
@@ -50,8 +48,8 @@ const BAD_FRAMES: u32 = 10;
 const STALL: Duration = Duration::from_secs(10);
 /// How long a closing connection may take to read what it was sent.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Pings that follow each other faster say nothing new.
-const BETWEEN_PRESENT: Duration = Duration::from_secs(1);
+/// Messages that are kept of what the client says before it is attached.
+const EARLY: usize = 16;
 
 /// Makes a room, and is its host.
 pub(in crate::http) async fn make(
@@ -87,7 +85,7 @@ async fn open(
         return Err(Problem::new(Code::NotReady).because("the node takes no connections now"));
     }
     let room = match room {
-        Some(id) => edge.services.rooms.own(&caller, id).await?,
+        Some(id) => edge.services.rooms.own_anew(&caller, id).await?,
         None => Arc::new(edge.services.rooms.make(&caller, None).await?),
     };
     let is_tls = parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls);
@@ -112,6 +110,8 @@ struct HostSocket {
     room: Arc<Room>,
     pulse: Pulse,
     bad_frames: u32,
+    /// What the client said before it was attached.
+    early: VecDeque<Message>,
     /// A newer token that is being checked.
     renewal: Option<Renewal>,
     /// Effects that did not go into the outbox yet, in order.
@@ -126,16 +126,6 @@ struct HostSocket {
 
 type Renewal = Pin<Box<dyn Future<Output = Result<Caller, &'static str>> + Send>>;
 
-/// A connection's place in the tables, given up when this is dropped.
-struct Seat {
-    world: Arc<SessionWorld>,
-    connection: ConnectionId,
-    caller: Caller,
-    outbox: Arc<Outbox>,
-    /// When it was last said that it is there.
-    present_at: Timestamp,
-}
-
 /// The room's side of a connection.
 struct Attachment {
     hosting: Arc<Hosting>,
@@ -149,7 +139,7 @@ impl HostSocket {
         let line = Line::open(upgrade, live.bounds).await;
         let world = live.world.clone();
         let pulse = Pulse::new(world.heartbeat, world.idle_timeout, caller.expires_at);
-        let seat = Seat::take(world, caller, line.outbox.clone());
+        let seat = Seat::take(world, ConnectionId::make(), caller, line.outbox.clone());
         let progress = Progress::new();
         Self {
             line,
@@ -158,6 +148,7 @@ impl HostSocket {
             room,
             pulse,
             bad_frames: 0,
+            early: VecDeque::new(),
             renewal: None,
             waiting: VecDeque::new(),
             progress,
@@ -172,6 +163,7 @@ impl HostSocket {
         let mut attachment = if self.is_there() { Box::pin(self.attach()).await } else { None };
         if attachment.is_some() {
             self.line.outbox.say(room_created(self.room.id, web_url));
+            self.line.frames.get_mut().release();
         }
         let reason = self.serve(&mut attachment).await;
         metrics::counter!(metric::CLOSES, "reason" => reason.reason()).increment(1);
@@ -187,12 +179,21 @@ impl HostSocket {
     }
 
     /// Whether the client has not gone by now. One that gave up a node that hung may be connected elsewhere: it must not be told
-    /// there that another has taken its place.
+    /// there that another has taken its place. What it said is answered behind the first frame.
     fn is_there(&mut self) -> bool {
-        if let Some(message) = self.line.frames.next().now_or_never()
-            && let Some(gone) = self.read(message)
+        self.line.frames.get_mut().hold();
+        while self.early.len() < EARLY
+            && let Some(message) = self.line.frames.next().now_or_never()
         {
-            self.line.outbox.close(gone);
+            match message {
+                Some(Ok(message)) if !message.is_close() => self.early.push_back(message),
+                end => {
+                    if let Some(gone) = self.read(end) {
+                        self.line.outbox.close(gone);
+                    }
+                    break;
+                }
+            }
         }
         self.line.outbox.closing().is_none()
     }
@@ -243,7 +244,7 @@ impl HostSocket {
                 dues.fold(self.pulse.next(), Instant::min)
             });
             tokio::select! {
-                message = self.line.frames.next(), if self.renewal.is_none() && !closing => {
+                message = said(&mut self.early, &mut self.line.frames), if self.renewal.is_none() && !closing => {
                     if let Some(gone) = self.read(message) {
                         return self.line.outbox.closing().unwrap_or(gone);
                     }
@@ -330,7 +331,7 @@ impl HostSocket {
                 }
             }
             Err(error) => {
-                self.refuse(error.code(), &error.to_string());
+                self.seat.refuse(error.code(), &error.to_string());
                 self.bad_frames += 1;
                 if self.bad_frames == BAD_FRAMES {
                     self.line.outbox.close(Close::BadFrames);
@@ -384,62 +385,9 @@ impl HostSocket {
 
     /// The same user's newer token: the connection lives as long as that.
     fn renew(&mut self, checked: Result<Caller, &'static str>) {
-        match checked {
-            Ok(caller) if caller.user == self.seat.caller.user => {
-                self.pulse.expire_at(caller.expires_at);
-                self.seat.renew(caller);
-                let expires_at = caller.expires_at;
-                self.line.outbox.say(ServerFrame::Authenticated { expires_at }.encode(None));
-            }
-            Ok(_) => self.refuse("unauthorized", "the token is another user's"),
-            Err(detail) => self.refuse("unauthorized", detail),
+        if self.seat.renew(checked) {
+            self.pulse.expire_at(self.seat.caller.expires_at);
         }
-    }
-
-    fn refuse(&self, code: &'static str, detail: &str) {
-        self.line.outbox.say(ServerFrame::Error { code, detail }.encode(None));
-    }
-}
-
-impl Seat {
-    fn take(world: Arc<SessionWorld>, caller: Caller, outbox: Arc<Outbox>) -> Self {
-        let connection = ConnectionId::make();
-        world.roster.join(caller.user, caller.login, connection, outbox.clone(), world.connections);
-        let seat = Self { world, connection, caller, outbox, present_at: Timestamp::now() };
-        seat.world.presence.put(Present { connection, user: caller.user });
-        seat.close_if_ended();
-        seat
-    }
-
-    fn renew(&mut self, caller: Caller) {
-        self.world.roster.renew(caller.user, self.connection, caller.login);
-        self.caller = caller;
-        self.close_if_ended();
-    }
-
-    /// A login may end between the check of its token and its place in the roster.
-    fn close_if_ended(&self) {
-        if self.world.revocations.is_revoked(self.caller.login) {
-            self.outbox.close(Close::Unauthorized);
-        }
-    }
-
-    /// The client says that it is there.
-    fn is_there(&mut self) {
-        let now = Timestamp::now();
-        if now >= self.present_at.after(BETWEEN_PRESENT) {
-            self.present_at = now;
-            self.world.presence.put(Present { connection: self.connection, user: self.caller.user });
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        // Does nothing where the connection is closing for another reason.
-        self.outbox.close(Close::Internal);
-        self.world.presence.remove(self.connection);
-        self.world.roster.leave(self.caller.user, self.connection);
     }
 }
 
@@ -447,6 +395,17 @@ async fn answered(renewal: &mut Option<Renewal>) -> Result<Caller, &'static str>
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,
+    }
+}
+
+/// What the client says next. May be dropped at any await.
+async fn said(
+    early: &mut VecDeque<Message>,
+    frames: &mut WebSocketStream<Reading>,
+) -> Option<Result<Message, Error>> {
+    match early.pop_front() {
+        Some(message) => Some(Ok(message)),
+        None => frames.next().await,
     }
 }
 

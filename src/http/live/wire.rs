@@ -45,6 +45,8 @@ impl Upgrade {
 pub struct Reading {
     source: Source,
     outbox: Arc<Outbox>,
+    /// Its answers, while they wait.
+    held: Option<Vec<Bytes>>,
 }
 
 enum Source {
@@ -75,13 +77,23 @@ impl Reading {
     /// Of a bare socket.
     #[must_use]
     pub fn plain(wire: Arc<TcpStream>, outbox: Arc<Outbox>) -> Self {
-        Self { source: Source::Plain(wire), outbox }
+        Self { source: Source::Plain(wire), outbox, held: None }
     }
 
     /// Of the reading half of a TLS stream.
     #[must_use]
     pub fn tls(half: ReadHalf<Box<TlsStream<Tcp>>>, outbox: Arc<Outbox>) -> Self {
-        Self { source: Source::Tls(half), outbox }
+        Self { source: Source::Tls(half), outbox, held: None }
+    }
+
+    /// Answers wait from now on; whoever reads meanwhile bounds how many there are.
+    pub fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// They wait no more.
+    pub fn release(&mut self) {
+        self.held.take().into_iter().flatten().for_each(|answer| self.outbox.say(answer));
     }
 }
 
@@ -110,9 +122,13 @@ impl AsyncRead for Reading {
 }
 
 impl AsyncWrite for Reading {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // tungstenite hands over whole frames: pongs, and its answer to a close frame.
-        self.outbox.say(Bytes::copy_from_slice(bytes));
+        let answer = Bytes::copy_from_slice(bytes);
+        match &mut self.held {
+            Some(held) => held.push(answer),
+            None => self.outbox.say(answer),
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 

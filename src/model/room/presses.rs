@@ -266,7 +266,7 @@ mod tests {
             recent.add(press(number), u64::from(number), at(i64::from(number / 2_000)));
             viewers.pressed(
                 ViewerKey(u64::from(number % 10_000).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-                at(i64::from(number / 2_000)),
+                Duration::from_secs(u64::from(number / 2_000)),
             );
         }
         assert_eq!(recent.len(), RECENT_PRESSES);

@@ -18,10 +18,9 @@ pub struct RoomStats {
 }
 
 impl RoomStats {
-    /// Whether it stands as it did then, whenever that was.
+    /// Whether it stands for a viewer as it did then, whenever that was; whether a host is there is not shown to it.
     #[must_use]
     pub fn is_as(&self, other: &Self) -> bool {
-        let seen = |stats: &Self| (stats.host_connected, stats.viewers);
-        seen(self) == seen(other) && self.counts == other.counts && self.required == other.required
+        self.viewers == other.viewers && self.counts == other.counts && self.required == other.required
     }
 }

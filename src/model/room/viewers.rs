@@ -1,9 +1,10 @@
 //! Who is active: every viewer that pressed within the window, by the second (one is active for the window and up to a
 //! second more). Exact up to [`MAX_VIEWERS`]. While so many are active, one that was not is not counted: no step of the
 //! rules lies that high, and to drop the oldest in its place would take a queue beside the table.
+//!
+//! Whoever asks says how long ago it began, by a clock that does not leap: were it set back, everybody would stay active.
 
 use super::ViewerKey;
-use crate::model::timestamp::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
@@ -14,14 +15,12 @@ pub const MAX_VIEWERS: u32 = 100_000;
 /// The viewers of a room that pressed lately.
 #[derive(Debug)]
 pub struct ActiveViewers {
-    window_seconds: i64,
+    window_seconds: u32,
     /// The second of each viewer's newest press; of some whose time has run out, too.
     pressed: HashMap<ViewerKey, u32, BuildHasherDefault<AsItIs>>,
     /// The seconds in which somebody's newest press lies, oldest first, and how many such there are.
     seconds: VecDeque<(u32, u32)>,
     active: u32,
-    /// What the others count from.
-    started: Option<i64>,
 }
 
 impl ActiveViewers {
@@ -29,22 +28,21 @@ impl ActiveViewers {
     #[must_use]
     pub fn new(window: Duration) -> Self {
         Self {
-            window_seconds: i64::try_from(window.as_secs()).unwrap_or(i64::MAX),
+            window_seconds: u32::try_from(window.as_secs()).unwrap_or(u32::MAX),
             pressed: HashMap::default(),
             seconds: VecDeque::new(),
             active: 0,
-            started: None,
         }
     }
 
     /// How many are active.
-    pub fn active(&mut self, now: Timestamp) -> u32 {
+    pub fn active(&mut self, now: Duration) -> u32 {
         self.expire(now);
         self.active
     }
 
     /// Makes a viewer active; answers how many are.
-    pub fn pressed(&mut self, viewer: ViewerKey, now: Timestamp) -> u32 {
+    pub fn pressed(&mut self, viewer: ViewerKey, now: Duration) -> u32 {
         let second = self.expire(now);
         let before = self.pressed.get(&viewer).copied();
         if before == Some(second) {
@@ -75,14 +73,12 @@ impl ActiveViewers {
         size_of::<Self>() + table + self.seconds.capacity() * size_of::<(u32, u32)>()
     }
 
-    /// Drops whose time has run out; answers the second. It never goes back, whatever the clock does.
-    fn expire(&mut self, now: Timestamp) -> u32 {
-        let seconds = now.millis().div_euclid(1_000);
-        let since_start = seconds - *self.started.get_or_insert(seconds);
+    /// Drops whose time has run out; answers the second.
+    fn expire(&mut self, now: Duration) -> u32 {
         let newest = self.seconds.back().map_or(0, |(second, _)| *second);
-        let second = u32::try_from(since_start.max(0)).unwrap_or(u32::MAX).max(newest);
+        let second = u32::try_from(now.as_secs()).unwrap_or(u32::MAX).max(newest);
         while let Some((oldest, viewers)) = self.seconds.front() {
-            if i64::from(second) - i64::from(*oldest) <= self.window_seconds {
+            if second - oldest <= self.window_seconds {
                 break;
             }
             self.active -= viewers;
@@ -128,13 +124,12 @@ impl Hasher for AsItIs {
 mod tests {
     use super::{ActiveViewers, MAX_VIEWERS};
     use crate::model::room::ViewerKey;
-    use crate::model::timestamp::Timestamp;
     use proptest::prelude::{prop_assert_eq, proptest};
     use std::collections::HashMap;
     use std::time::Duration;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + second * 1_000)
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     fn key(number: u64) -> ViewerKey {
@@ -157,7 +152,7 @@ mod tests {
     proptest! {
         #[test]
         fn active_is_who_pressed_within_the_window(
-            presses in proptest::collection::vec((0u64..40, 0i64..30), 1..400)) {
+            presses in proptest::collection::vec((0u64..40, 0u64..30), 1..400)) {
             let mut viewers = ActiveViewers::new(Duration::from_secs(60));
             let (mut model, mut now) = (HashMap::new(), 0);
             for (viewer, later) in presses {

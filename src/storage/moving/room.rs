@@ -17,6 +17,8 @@ pub struct MovedRoom {
     pub counts: Counts,
     /// Up to which number its host has effects.
     pub sent: u64,
+    /// Whether a host has acknowledged.
+    pub acknowledges: bool,
     /// When somebody was there last.
     pub active_at: Timestamp,
 }
@@ -41,7 +43,7 @@ pub struct MovedPresses {
 
 impl MovedRoom {
     pub(super) fn sealed(&self) -> Value {
-        let Self { room, hold, counts, sent, active_at } = self;
+        let Self { room, hold, counts, sent, acknowledges, active_at } = self;
         let event_types = room.event_types.stored();
         json!([
             room.id.to_string(),
@@ -52,6 +54,7 @@ impl MovedRoom {
             counts.counts,
             counts.next_seq,
             sent,
+            acknowledges,
             active_at.millis()
         ])
     }

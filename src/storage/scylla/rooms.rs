@@ -36,11 +36,11 @@ const AT_ONCE: usize = 32;
 statements! {
     /// What is asked of rooms.
     Statements {
-        show: Read, "SELECT DISTINCT room, state, owner, created_at, event_types, epoch, version, counts, next_seq, sent, presses_from, active_at FROM rooms WHERE room = ?";
-        decide: Decide, "SELECT DISTINCT room, state, owner, created_at, event_types, epoch, version, counts, next_seq, sent, presses_from, active_at FROM rooms WHERE room = ?";
+        show: Read, "SELECT DISTINCT room, state, owner, created_at, event_types, epoch, version, counts, next_seq, sent, acknowledges, presses_from, active_at FROM rooms WHERE room = ?";
+        decide: Decide, "SELECT DISTINCT room, state, owner, created_at, event_types, epoch, version, counts, next_seq, sent, acknowledges, presses_from, active_at FROM rooms WHERE room = ?";
         make: Claim, "UPDATE rooms SET state = 1, owner = ?, created_at = ?, event_types = ?, epoch = 0, version = 0, counts = ?, next_seq = 1, sent = 0, presses_from = 0, active_at = ? WHERE room = ? IF state = null";
         take: Claim, "UPDATE rooms SET epoch = ? WHERE room = ? IF epoch = ? AND state = 1";
-        group: Claim, "UPDATE rooms SET version = ?, counts = ?, next_seq = ?, sent = ?, presses_from = ?, active_at = ? WHERE room = ? IF epoch = ? AND version = ? AND state = 1";
+        group: Claim, "UPDATE rooms SET version = ?, counts = ?, next_seq = ?, sent = ?, acknowledges = ?, presses_from = ?, active_at = ? WHERE room = ? IF epoch = ? AND version = ? AND state = 1";
         effect: Claim, "INSERT INTO rooms (room, kind, number, body) VALUES (?, 1, ?, ?)";
         presses: Claim, "INSERT INTO rooms (room, kind, number, at, body) VALUES (?, 2, ?, ?, ?) USING TTL 900";
         drop: Claim, "DELETE FROM rooms WHERE room = ? AND kind = ? AND number <= ?";
@@ -81,6 +81,7 @@ pub(super) struct Head {
     counts: Option<Vec<u8>>,
     next_seq: Option<i64>,
     sent: Option<i64>,
+    acknowledges: Option<bool>,
     presses_from: Option<i64>,
     active_at: Option<i64>,
 }
@@ -117,6 +118,7 @@ impl Head {
             counts: Counts::of_stored(&room.event_types, counts, number(self.next_seq))
                 .ok_or_else(damaged)?,
             sent: number(self.sent),
+            acknowledges: self.acknowledges.unwrap_or(false),
             active_at: time(self.active_at),
             recent: Vec::new(),
             room,
@@ -248,12 +250,21 @@ impl Inner {
         let mut idle = Vec::new();
         for shard in shards {
             let notes: Vec<(Vec<u8>,)> = self.cql.rows(&statements.notes, (i32::from(shard.0),)).await?;
-            let ids: Vec<RoomId> = notes.iter().map(|(room,)| id(room)).collect::<Result<_, _>>()?;
-            let heads = iter(ids)
-                .map(|id| async move { self.room_head(&statements.show, id).await.map(|head| (id, head)) })
-                .buffer_unordered(AT_ONCE);
-            let heads: Vec<(RoomId, Option<Head>)> = heads.try_collect::<Vec<_>>().await?;
-            for (id, head) in heads {
+            let heads = iter(notes).map(|(room,)| async move {
+                let id = id(&room)?;
+                self.room_head(&statements.show, id).await.map(|head| (id, head))
+            });
+            let heads: Vec<Result<_, StorageError>> = heads.buffer_unordered(AT_ONCE).collect().await;
+            for head in heads {
+                let (id, head): (RoomId, Option<Head>) = match head {
+                    Ok(head) => head,
+                    // It stays so; the others are none the worse for it.
+                    Err(error @ StorageError::Refused(_)) => {
+                        tracing::warn!(shard = shard.0, %error, "a room of shard {} is passed over: {error}", shard.0);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 match head {
                     Some(head) if time(head.active_at) < before => idle.push(id),
                     Some(_) => {}
@@ -316,6 +327,7 @@ impl Inner {
             CqlValue::Blob(group.counts.stored()),
             big(group.counts.next_seq),
             big(group.sent),
+            CqlValue::Boolean(group.acknowledges),
             big(group.presses_from),
             CqlValue::BigInt(group.active_at.millis()),
             room(),

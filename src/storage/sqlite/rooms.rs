@@ -123,14 +123,15 @@ fn take(write: &Write<'_>, id: RoomId) -> Result<Option<(i64, u64, TakenRoom)>, 
         return Ok(None);
     }
     store.first(
-        "SELECT id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at, key, presses_from
+        "SELECT id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at, acknowledges, key, presses_from
          FROM rooms WHERE id = ?1",
         [id.bytes()],
-        |row| Ok((row.get(10)?, count(row, 11)?, taken(row)?)),
+        |row| Ok((row.get(11)?, count(row, 12)?, taken(row)?)),
     )
 }
 
-/// Columns 0 to 9: id, owner, time, event types, epoch, version, counts, next effect, sent, when somebody was there last.
+/// Columns 0 to 10: id, owner, time, event types, epoch, version, counts, next effect, sent, when somebody was there last, whether
+/// a host has acknowledged.
 pub(super) fn taken(row: &Row<'_>) -> rusqlite::Result<TakenRoom> {
     let room = room(row)?;
     let counts = Counts::of_stored(&room.event_types, &row.get::<_, Vec<u8>>(6)?, count(row, 7)?);
@@ -138,6 +139,7 @@ pub(super) fn taken(row: &Row<'_>) -> rusqlite::Result<TakenRoom> {
         hold: Hold { epoch: count(row, 4)?, version: count(row, 5)? },
         counts: counts.ok_or_else(|| damaged(6))?,
         sent: count(row, 8)?,
+        acknowledges: row.get(10)?,
         active_at: time(row, 9)?,
         recent: Vec::new(),
         room,
@@ -178,7 +180,8 @@ fn write_group(write: &Write<'_>, id: RoomId, hold: Hold, group: &Group) -> Resu
     let version = number(hold.next().version);
     store.change(
         "UPDATE rooms SET version = ?2, counts = ?3, next_seq = ?4, sent = max(sent, ?5),
-             presses_from = max(presses_from, ?6), active_at = max(active_at, ?7) WHERE key = ?1",
+             presses_from = max(presses_from, ?6), active_at = max(active_at, ?7),
+             acknowledges = max(acknowledges, ?8) WHERE key = ?1",
         params![
             key,
             version,
@@ -186,7 +189,8 @@ fn write_group(write: &Write<'_>, id: RoomId, hold: Hold, group: &Group) -> Resu
             number(group.counts.next_seq),
             number(group.sent),
             number(group.presses_from),
-            group.active_at.millis()
+            group.active_at.millis(),
+            group.acknowledges
         ],
     )?;
     for effect in &group.effects {

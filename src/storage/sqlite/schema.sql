@@ -223,6 +223,7 @@ CREATE TABLE rooms (
     counts       BLOB    NOT NULL,            -- 4 bytes an event type
     next_seq     INTEGER NOT NULL DEFAULT 1,  -- of the next effect
     sent         INTEGER NOT NULL DEFAULT 0,  -- effects up to there are gone
+    acknowledges INTEGER NOT NULL DEFAULT 0,  -- whether a host of it has acknowledged
     presses_from INTEGER NOT NULL DEFAULT 0,  -- presses of versions below are gone
     active_at    INTEGER NOT NULL,
     ended_at     INTEGER

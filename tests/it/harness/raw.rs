@@ -43,13 +43,24 @@ impl RawSocket {
 
     /// The same at another path.
     pub async fn upgrade_at(rest: &Rest, path: &str, token: &str, receive_buffer: Option<u32>) -> Self {
+        Self::upgrade_saying(rest, path, token, receive_buffer, &[]).await
+    }
+
+    /// The same, and says something at once, before it has an answer.
+    pub async fn upgrade_saying(
+        rest: &Rest,
+        path: &str,
+        token: &str,
+        receive_buffer: Option<u32>,
+        said: &[u8],
+    ) -> Self {
         let mut socket = Self::connect_with(rest, receive_buffer).await;
         let request = format!(
             "GET {path}?token={token} HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             rest.authority()
         );
-        socket.write(request.as_bytes()).await;
+        socket.write(&[request.as_bytes(), said].concat()).await;
         let head = socket.head().await.expect("an answer");
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");

@@ -3,7 +3,7 @@
 use crate::harness::app::TestApp;
 use crate::harness::live::TestClient;
 use crate::harness::person::{Person, upgrade};
-use crate::harness::raw::RawSocket;
+use crate::harness::raw::{RawSocket, masked};
 use crate::harness::rest::{Rest, names, text};
 use crate::harness::room::{Heard, number};
 use crate::harness::until;
@@ -26,6 +26,15 @@ async fn expect_seqs(host: &mut TestClient, seqs: impl IntoIterator<Item = u64>)
         let frame = host.frame().await;
         assert_eq!((&frame["type"], number(&frame, "seq")), (&json!("game_event"), seq), "{frame}");
     }
+}
+
+/// Waits until the home knows that the host has gone, and what it had.
+async fn is_away(rest: &Rest, room: &str) {
+    until("the host is gone", async || {
+        let shown = rest.get(&format!("/api/rooms/{room}")).await.expect(200);
+        (shown["host_connected"] == false).then_some(())
+    })
+    .await;
 }
 
 async fn scene() -> (TestApp, Person, String) {
@@ -56,11 +65,7 @@ async fn a_host_makes_a_room_and_is_told_of_its_effects() {
     assert_eq!(host.frame().await, expected);
     host.pings().await;
     host.cut();
-    until("the host is gone", async || {
-        let shown = app.get(&format!("/api/rooms/{room}")).await.expect(200);
-        (shown["host_connected"] == false).then_some(())
-    })
-    .await;
+    is_away(&app, &room).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,6 +81,55 @@ async fn an_upgrade_is_refused_before_it_is_one() {
     upgrade(ann.get("/ws/rooms/01ARZ3NDEKTSV4RRFFQ69G5FAV")).await.refused(404, "not_found");
     upgrade(ann.get("/ws/rooms/x")).await.refused(404, "not_found");
     assert_eq!(app.node().roster.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_that_has_ended_is_none_to_its_host_though_it_was_there_a_moment_ago() {
+    let (app, ann, room) = scene().await;
+    let host = ann.hosts(&room).await;
+    host.cut();
+    // Not by the service, which remembers it.
+    assert!(app.node().rooms.end(room.parse().unwrap()).await.unwrap());
+    upgrade(ann.get(&format!("/ws/rooms/{room}"))).await.refused(404, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_host_says_at_once_is_answered_behind_the_first_frame() {
+    let (app, ann, room) = scene().await;
+    let ping = masked(true, 1, br#"{"type":"ping"}"#);
+    let said = [ping.clone(), masked(true, 9, b"at once"), masked(true, 1, b"nothing"), ping].concat();
+    let path = format!("/ws/rooms/{room}");
+    let mut host = RawSocket::upgrade_saying(&app, &path, &ann.token, None, &said).await;
+    let first = host.frame().await.expect("a first frame");
+    let first = String::from_utf8_lossy(&first.payload).into_owned();
+    assert!(first.contains("room_created"), "{first}");
+    let (mut texts, mut pongs) = (Vec::new(), Vec::new());
+    while texts.len() < 3 || pongs.is_empty() {
+        let frame = host.frame().await.expect("an answer");
+        match frame.opcode {
+            1 => texts.push(String::from_utf8_lossy(&frame.payload).into_owned()),
+            10 => pongs.push(frame.payload),
+            other => panic!("a frame of the kind {other}"),
+        }
+    }
+    for (text, kind) in texts.iter().zip(["pong", "error", "pong"]) {
+        assert!(text.contains(&format!(r#""type":"{kind}""#)), "{texts:?}");
+    }
+    assert_eq!(pongs, [b"at once"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_has_spoken_and_gone_takes_nobodys_place() {
+    let (app, ann, room) = scene().await;
+    let mut host = ann.hosts(&room).await;
+    let ping = masked(true, 1, br#"{"type":"ping"}"#);
+    let said = [ping, masked(true, 9, b"x"), masked(true, 8, &1000_u16.to_be_bytes())].concat();
+    let path = format!("/ws/rooms/{room}");
+    let mut gone = RawSocket::upgrade_saying(&app, &path, &ann.token, None, &said).await;
+    assert_eq!(gone.closed().await, 1000);
+    // One whose place was taken would hear of that first.
+    effects(&app, &room, 1).await;
+    expect_seqs(&mut host, 1..=1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,6 +181,28 @@ async fn a_host_that_acknowledges_gets_again_what_it_has_not_acknowledged() {
     host.cut();
     let mut host = ann.hosts(&room).await;
     expect_seqs(&mut host, 5..=5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_known_for_one_that_acknowledges_after_a_restart() {
+    let (mut app, ann, room) = scene().await;
+    effects(&app, &room, 4).await;
+    let mut host = ann.hosts(&room).await;
+    expect_seqs(&mut host, 1..=4).await;
+    host.says(json!({"type": "ack", "seq": 2})).await;
+    host.pings().await;
+    host.cut();
+    is_away(&app, &room).await;
+    // What was to be stored, is with this.
+    app.presses(&room, "skill3", "one").await;
+    app.restart().await;
+    // It says no more, and has read all that is written when it goes.
+    let mut host = ann.hosts(&room).await;
+    expect_seqs(&mut host, 3..=4).await;
+    host.cut();
+    is_away(&app, &room).await;
+    let mut host = ann.hosts(&room).await;
+    expect_seqs(&mut host, 3..=4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

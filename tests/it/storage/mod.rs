@@ -142,6 +142,7 @@ macro_rules! contract {
                 of_many_that_take_it_at_once_one_writes
                 of_two_groups_by_one_hold_one_is_written
                 effects_are_read_by_pages_and_go_once_they_are_sent
+                whether_a_host_acknowledges_is_known_from_then_on
                 old_presses_are_not_answered_again
                 an_ended_room_is_as_one_that_never_was
                 rooms_are_idle_by_when_somebody_was_there_last

@@ -49,6 +49,7 @@ pub fn quiet(taken: &TakenRoom) -> Group {
         counts: taken.counts.clone(),
         effects: Vec::new(),
         sent: taken.sent,
+        acknowledges: taken.acknowledges,
         presses: Vec::new(),
         presses_from: 0,
         at: Timestamp::now(),
@@ -247,6 +248,21 @@ pub async fn effects_are_read_by_pages_and_go_once_they_are_sent(store: TestStor
     assert_eq!(store.kept(id).await, all[29..]);
 }
 
+pub async fn whether_a_host_acknowledges_is_known_from_then_on(store: TestStore) {
+    let id = store.made_room().await.id;
+    let taken = store.taken(id).await;
+    assert!(!taken.acknowledges);
+    let group = Group { acknowledges: true, ..quiet(&taken) };
+    assert_eq!(store.wrote(id, taken.hold, group).await, RoomWrite::Written);
+    let again = store.taken(id).await;
+    assert!(again.acknowledges);
+    // Of another room that says nothing.
+    let other = store.made_room().await.id;
+    assert!(!store.taken(other).await.acknowledges);
+    assert_eq!(store.wrote(id, again.hold, quiet(&again)).await, RoomWrite::Written);
+    assert!(store.taken(id).await.acknowledges);
+}
+
 pub async fn old_presses_are_not_answered_again(store: TestStore) {
     let id = store.made_room().await.id;
     let taken = store.taken(id).await;
@@ -345,6 +361,7 @@ pub async fn random_groups_agree_with_a_model(store: TestStore) {
                 counts: next.clone(),
                 effects: effects.clone(),
                 sent: sent_now,
+                acknowledges: false,
                 presses: taken.clone(),
                 presses_from: 0,
                 at: Timestamp::now(),
@@ -392,6 +409,7 @@ fn quiet_of(new: &NewRoom) -> Group {
         counts: Counts::new(&new.event_types),
         effects: Vec::new(),
         sent: 0,
+        acknowledges: false,
         presses: Vec::new(),
         presses_from: 0,
         at: Timestamp::now(),

@@ -28,7 +28,7 @@ statements! {
     Statements {
         rooms: Read, "SELECT DISTINCT token(room), room FROM rooms WHERE token(room) > ? LIMIT ?";
         rows_of: Read, "SELECT number, at, body FROM rooms WHERE room = ? AND kind = ? AND number > ? LIMIT ?";
-        room: Write, "UPDATE rooms USING TIMESTAMP ? SET state = 1, owner = ?, created_at = ?, event_types = ?, epoch = ?, version = ?, counts = ?, next_seq = ?, sent = ?, presses_from = 0, active_at = ? WHERE room = ?";
+        room: Write, "UPDATE rooms USING TIMESTAMP ? SET state = 1, owner = ?, created_at = ?, event_types = ?, epoch = ?, version = ?, counts = ?, next_seq = ?, sent = ?, acknowledges = ?, presses_from = 0, active_at = ? WHERE room = ?";
         effect: WriteMany, "INSERT INTO rooms (room, kind, number, body) VALUES (?, 1, ?, ?) USING TIMESTAMP ?";
         presses: WriteMany, "INSERT INTO rooms (room, kind, number, at, body) VALUES (?, 2, ?, ?, ?) USING TIMESTAMP ? AND TTL 900";
     }
@@ -42,8 +42,9 @@ impl Parts {
         let part = self.room_part(after, ROOMS).await?;
         let mut records = Vec::with_capacity(part.rows.len());
         for (_, head) in self.heads(&part.rows).await? {
-            let TakenRoom { room, hold, counts, sent, active_at, .. } = head.taken(head.hold().epoch)?;
-            records.push(Record::Room(MovedRoom { room, hold, counts, sent, active_at }));
+            let TakenRoom { room, hold, counts, sent, acknowledges, active_at, .. } =
+                head.taken(head.hold().epoch)?;
+            records.push(Record::Room(MovedRoom { room, hold, counts, sent, acknowledges, active_at }));
         }
         Ok(Portion { records, next: part.place(), share: part.share() })
     }
@@ -127,7 +128,7 @@ impl Parts {
     }
 
     pub(super) async fn keep_room(&self, moved: &MovedRoom) -> Result<(), StorageError> {
-        let MovedRoom { room, hold, counts, sent, active_at } = moved;
+        let MovedRoom { room, hold, counts, sent, acknowledges, active_at } = moved;
         let inner = self.inner();
         inner.list_room(room.id, room.owner).await?;
         let values = (
@@ -140,6 +141,7 @@ impl Parts {
             counts.stored(),
             column(counts.next_seq),
             column(*sent),
+            *acknowledges,
             active_at.millis(),
             &room.id.bytes()[..],
         );

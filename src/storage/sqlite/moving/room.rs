@@ -16,13 +16,13 @@ const GROUPS: usize = 200;
 
 pub(super) fn rooms(store: &Connection, after: Option<&str>) -> Result<Portion, StorageError> {
     let rows = store.all(
-        "SELECT id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at, key
+        "SELECT id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at, acknowledges, key
          FROM rooms WHERE ended_at IS NULL AND key > ?1 ORDER BY key LIMIT ?2",
         [key(after, 0)?, PORTION as i64],
         |row| {
-            let TakenRoom { room, hold, counts, sent, active_at, .. } = taken(row)?;
-            let moved = MovedRoom { room, hold, counts, sent, active_at };
-            Ok((number(row, 10)?, Some(Record::Room(moved))))
+            let TakenRoom { room, hold, counts, sent, acknowledges, active_at, .. } = taken(row)?;
+            let moved = MovedRoom { room, hold, counts, sent, acknowledges, active_at };
+            Ok((number(row, 11)?, Some(Record::Room(moved))))
         },
     )?;
     portion(rows)
@@ -65,11 +65,11 @@ pub(super) fn presses(
 }
 
 pub(super) fn keep_room(store: &Connection, moved: &MovedRoom) -> Result<(), StorageError> {
-    let MovedRoom { room, hold, counts, sent, active_at } = moved;
+    let MovedRoom { room, hold, counts, sent, acknowledges, active_at } = moved;
     store.change(
         "INSERT OR IGNORE INTO rooms
-            (id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            (id, owner, created_at, event_types, epoch, version, counts, next_seq, sent, active_at, acknowledges)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             room.id.bytes(),
             room.owner.0.as_bytes(),
@@ -81,6 +81,7 @@ pub(super) fn keep_room(store: &Connection, moved: &MovedRoom) -> Result<(), Sto
             stored(counts.next_seq),
             stored(*sent),
             active_at.millis(),
+            acknowledges,
         ],
     )?;
     Ok(())

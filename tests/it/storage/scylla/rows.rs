@@ -4,11 +4,14 @@
 use super::{Keyspace, RUNTIME, alone, session};
 use crate::harness::engines::cql_nodes;
 use crate::storage::fixture::{TestStore, stored};
+use crate::storage::rooms::a_room;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use roost::model::cursor::Seq;
+use roost::model::id::UserId;
 use roost::model::shard::Shard;
 use roost::model::timestamp::Timestamp;
 use roost::storage::Page;
+use roost::storage::rooms::NewRoom;
 use scylla::client::session::Session;
 use scylla::serialize::row::SerializeRow;
 use std::collections::BTreeSet;
@@ -132,5 +135,19 @@ fn what_was_put_off_late_does_not_bring_back_an_event_that_was_sent() {
         again.take_over(Shard::all().collect()).await.unwrap();
         let left = again.due_events(later, 10).await.unwrap();
         assert_eq!(left.iter().map(|job| job.id).collect::<Vec<_>>(), [due[1].id]);
+    });
+}
+
+#[test]
+fn a_room_whose_row_is_damaged_keeps_no_other_from_being_found_idle() {
+    run(|store, session| async move {
+        let day = Duration::from_secs(24 * 3600);
+        let new = NewRoom { created_at: Timestamp::now().before(2 * day), ..a_room(UserId::make()) };
+        store.engine.make_room(new.clone()).await.unwrap();
+        let shard = Shard::of_room(new.id);
+        let insert = "INSERT INTO rooms_by_shard (shard, room) VALUES (?, 0x0102)";
+        execute(&session, insert, (i32::from(shard.0),)).await;
+        let idle = store.engine.idle_rooms(vec![shard], Timestamp::now().before(day), 10).await.unwrap();
+        assert_eq!(idle, [new.id]);
     });
 }

@@ -33,6 +33,7 @@ pub(super) async fn fill(store: &TestStore, users: &[UserId]) -> Vec<RoomId> {
             presses: (0..7).map(|of| press(10 * number + of)).collect(),
             presses_from: if number > 1 { taken.hold.version + 2 } else { 0 },
             sent,
+            acknowledges: number == 4,
             at: at.unwrap_or_else(Timestamp::now),
             ..quiet(&taken)
         };
@@ -64,7 +65,14 @@ pub(super) async fn picture(house: &House, engine: &dyn Engine, shown: &mut Stri
         line(&engine.room(*room).await.unwrap());
         line(&engine.effects(*room, 0, 100).await.unwrap());
         let Some(taken) = engine.take_room(*room, Timestamp::now()).await.unwrap() else { continue };
-        line(&(taken.hold.version, taken.counts, taken.sent, taken.active_at, taken.recent));
+        line(&(
+            taken.hold.version,
+            taken.counts,
+            taken.sent,
+            taken.acknowledges,
+            taken.active_at,
+            taken.recent,
+        ));
     }
     let mut idle =
         engine.idle_rooms(Shard::all().collect(), Timestamp::now().after(PRESS_AGE), 100).await.unwrap();
@@ -78,6 +86,7 @@ pub(super) async fn is_lived_in(house: &House, engine: &dyn Engine) {
     let busy = house.rooms[0];
     let again = taken(engine, busy).await;
     let known: Vec<_> = again.recent.iter().flat_map(|group| &group.presses).copied().collect();
+    assert!(again.acknowledges);
     assert_eq!(known, [30, 40].map(|first| (first..first + 7).map(press).collect::<Vec<_>>()).concat());
     let kept: Vec<_> = (4..=8).map(effect).collect();
     assert_eq!(engine.effects(busy, 0, 100).await.unwrap(), kept);
