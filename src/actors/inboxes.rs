@@ -8,6 +8,10 @@
 //!
 //! Beside it [`Seen`] notes how far inboxes were written.
 
+mod feed;
+
+pub use feed::Feed;
+
 use super::instant::{self, Instants};
 use super::seen::Seen;
 use super::wanted::Wanted;
@@ -15,10 +19,8 @@ use crate::model::chat::{InboxPosition, MessageEvent};
 use crate::model::cursor::StoreName;
 use crate::model::id::UserId;
 use crate::storage::StorageError;
-use crate::storage::chats::{Chats, InboxPage, InboxReach};
+use crate::storage::chats::{Chats, InboxReach};
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,8 +31,6 @@ use tokio::time::{Instant, sleep};
 const TAIL: usize = 64;
 /// Events that a feed gives, or reads, at once.
 const PAGE: usize = 64;
-/// The first and the longest pause before a store is asked again that failed, or does not have yet what was told of it.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Between two times that marks are stored.
 const NOTING: Duration = Duration::from_secs(1);
 /// A write without an answer is done by then, or never; until then listeners read the store again so often.
@@ -150,7 +150,7 @@ impl Inboxes {
         }
         let reach = self.chats.reach(user).await?;
         self.instants.pass(instant::Instant::InboxRead(user)).await;
-        let newest = feed.inbox.learn(reach.newest);
+        let newest = feed.learn(reach.newest);
         let reach = InboxReach { newest, ..reach };
         let position = came_with.map(|text| self.read_position(user, text, reach));
         let (place, unusable) = match position {
@@ -158,7 +158,7 @@ impl Inboxes {
             Some(Err(unusable)) => (self.seen(user, reach), Some(unusable)),
             None => (self.seen(user, reach), None),
         };
-        feed.place = place;
+        feed.begin_behind(place);
         Ok((feed, unusable))
     }
 
@@ -254,9 +254,7 @@ impl Inboxes {
             self.tell_listened(user, true);
         }
         drop(users);
-        let doubts = inbox.known().doubts;
-        let number = self.seen.number();
-        Feed { inboxes: self.clone(), inbox, number, user, place: 0, doubts, reading: None }
+        Feed::new(self.clone(), inbox, user)
     }
 
     /// Under the table's lock: who comes and who goes is told in order.
@@ -331,114 +329,6 @@ impl Inbox {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         lock(&self.known)
-    }
-}
-
-/// One listener's way through an inbox.
-pub struct Feed {
-    inboxes: Arc<Inboxes>,
-    inbox: Arc<Inbox>,
-    number: u64,
-    user: UserId,
-    /// Everything up to here was given.
-    place: u64,
-    /// Of how many doubts it knows what the store says.
-    doubts: u64,
-    reading: Option<Reading>,
-}
-
-/// A page on its way. It is kept where whoever waits for it gives up, and waits again.
-struct Reading {
-    doubts: u64,
-    page: Pin<Box<dyn Future<Output = InboxPage> + Send>>,
-}
-
-impl Feed {
-    /// Where it stands: everything up to there was given, or is not this listener's.
-    #[must_use]
-    pub fn position(&self) -> InboxPosition {
-        self.position_of(self.place)
-    }
-
-    /// A place of this inbox as clients are told of it.
-    #[must_use]
-    pub fn position_of(&self, place: u64) -> InboxPosition {
-        InboxPosition { store: self.inboxes.store, user: self.user, place }
-    }
-
-    /// What was given up to there was handed to the connection.
-    pub fn hand(&self, place: u64) {
-        self.inboxes.seen.hand(self.number, self.user, place);
-    }
-
-    /// The connection ends in order: what it was handed is written.
-    pub fn settle(&self) {
-        self.inboxes.seen.settle(self.number);
-    }
-
-    /// The next events, some at most, in order; waits where there are none. May be dropped at any await and called anew:
-    /// what was not answered is not given.
-    pub async fn next(&mut self) -> Vec<Delivery> {
-        loop {
-            let inbox = self.inbox.clone();
-            let mut rung = pin!(inbox.bell.notified());
-            // Before it looks: what comes afterwards wakes it.
-            rung.as_mut().enable();
-            if self.reading.is_none() {
-                match inbox.after(self.place, self.doubts) {
-                    Next::Here(events) => {
-                        self.place += events.len() as u64;
-                        return events;
-                    }
-                    Next::InStore { newest, doubts } => {
-                        let chats = self.inboxes.chats.clone();
-                        let page = Box::pin(read(chats, self.user, self.place, newest));
-                        self.reading = Some(Reading { doubts, page });
-                    }
-                    Next::Nowhere => {
-                        rung.await;
-                        continue;
-                    }
-                }
-            }
-            let Some(reading) = &mut self.reading else { continue };
-            let page = reading.page.as_mut().await;
-            self.doubts = reading.doubts;
-            self.reading = None;
-            self.place = self.place.max(page.after);
-            let delivery = |(event, place)| Delivery { event, place, told_at: None };
-            let events: Vec<_> = page.events.into_iter().zip(self.place + 1..).map(delivery).collect();
-            if !events.is_empty() {
-                self.place += events.len() as u64;
-                inbox.learn(self.place);
-                return events;
-            }
-        }
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.inboxes.seen.forget(self.number);
-        let mut users = lock(&self.inboxes.users);
-        if self.inbox.listeners.fetch_sub(1, Ordering::Relaxed) == 1 {
-            users.remove(&self.user);
-            self.inboxes.tell_listened(self.user, false);
-        }
-    }
-}
-
-/// Reads what is behind a place, until the store answers, and has something, or nothing is missing up to `newest`.
-async fn read(chats: Arc<dyn Chats>, user: UserId, after: u64, newest: u64) -> InboxPage {
-    let [mut pause, longest] = BACKOFF;
-    loop {
-        match chats.inbox(user, after, PAGE).await {
-            Ok(page) if !page.events.is_empty() || page.after.max(after) >= newest => return page,
-            Ok(_) => tracing::debug!(%user, newest, "the store does not have yet what it took"),
-            Err(error) => tracing::warn!(%user, %error, "the inbox of {user} is read later: {error}"),
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
     }
 }
 

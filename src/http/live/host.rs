@@ -6,17 +6,16 @@
 //! host that does not read loses nothing, though its system took the bytes: it is closed with 4008 where the outbox does not
 //! empty for `STALL`, and is sent those effects again when it is back.
 
-use super::line::{Line, reason_of};
+use super::line::{CLOSING, Line, reason_of};
 use super::progress::Progress;
-use super::pulse::{Due, Pulse};
+use super::pulse::Pulse;
 use super::wire::{Reading, Upgrade, Wrote};
-use super::{Handshake, Live, caller, switching};
+use super::{Handshake, Live, admit, switching};
 use crate::actors::hosts::{HostEnd, HostFeed, HostNews};
 use crate::actors::room_homes::{Hosting, RoomHomes};
 use crate::actors::seat::Seat;
 use crate::http::Edge;
 use crate::http::address::Address;
-use crate::http::limits::charge;
 use crate::http::listener::{Peer, Slot};
 use crate::http::path::RoomPath;
 use crate::http::problem::{Code, Problem};
@@ -46,8 +45,6 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 const BAD_FRAMES: u32 = 10;
 /// How long the outbox of a host may be half full, before the host is too slow.
 const STALL: Duration = Duration::from_secs(10);
-/// How long a closing connection may take to read what it was sent.
-const CLOSING: Duration = Duration::from_secs(5);
 /// Messages that are kept of what the client says before it is attached.
 const EARLY: usize = 16;
 
@@ -77,10 +74,7 @@ async fn open(
     room: Option<RoomId>,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
-    let handshake = Handshake::read(&mut parts)?;
-    let caller = caller(&edge, &handshake, &parts).await;
-    charge(&edge, caller.as_ref().ok().map(|caller| caller.user), address).await?;
-    let caller = caller?;
+    let (handshake, caller) = admit(&edge, &mut parts, address).await?;
     if !edge.live.node.is_open() {
         return Err(Problem::new(Code::NotReady).because("the node takes no connections now"));
     }
@@ -268,11 +262,7 @@ impl HostSocket {
                     None if stalled_at.is_some_and(|stalled| stalled <= Instant::now()) => {
                         self.line.outbox.close(Close::TooSlow);
                     }
-                    None => match self.pulse.due() {
-                        Due::Ping => self.line.outbox.say(frame::ping()),
-                        Due::Close(reason) => self.line.outbox.close(reason),
-                        Due::Nothing => {}
-                    }
+                    None => self.pulse.beat(&self.line.outbox),
                 }
             }
         }

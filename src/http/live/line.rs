@@ -17,6 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 const MESSAGE_BYTES: usize = 16 * 1024;
 /// What is read at once; every idle connection has a buffer of this size.
 const READ_BYTES: usize = 512;
+/// How long a closing connection may take to read what it was sent.
+pub const CLOSING: Duration = Duration::from_secs(5);
 /// How long it may take to answer the close frame.
 const LINGERING: Duration = Duration::from_secs(2);
 

@@ -44,6 +44,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -93,16 +94,21 @@ pub(super) async fn upgrade(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
-    let handshake = Handshake::read(&mut parts)?;
-    let caller = caller(&edge, &handshake, &parts).await;
-    charge(&edge, caller.as_ref().ok().map(|caller| caller.user), address).await?;
-    let caller = caller?;
+    let (handshake, caller) = admit(&edge, &mut parts, address).await?;
     let cursor = handshake.cursor().map_err(|error| Problem::field("cursor", error.to_string()))?;
     if !edge.live.node.is_open() {
         return Err(Problem::new(Code::NotReady).because("the node takes no connections now"));
     }
     let slot = parts.extensions.remove::<Slot>();
     Ok(handshake.accept(&edge.live, caller, cursor, request_id, slot))
+}
+
+/// Who asks for an upgrade, and which; it is charged to the caller, or to the address where nobody is known.
+async fn admit(edge: &Edge, parts: &mut Parts, address: IpAddr) -> Result<(Handshake, Caller), Problem> {
+    let handshake = Handshake::read(parts)?;
+    let caller = caller(edge, &handshake, parts).await;
+    charge(edge, caller.as_ref().ok().map(|caller| caller.user), address).await?;
+    Ok((handshake, caller?))
 }
 
 /// Whose upgrade it is: by its token, else by the cookie, which a page of ours must have sent.

@@ -1,6 +1,8 @@
 //! The clock of one connection: when to ping, when it is dead, idle or expired.
 
+use crate::actors::outbox::Outbox;
 use crate::model::close::Close;
+use crate::model::frame;
 use crate::model::timestamp::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,7 +26,7 @@ pub struct Pulse {
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+enum Due {
     /// A ping.
     Ping,
     /// The end.
@@ -53,8 +55,17 @@ impl Pulse {
         self.next_ping.min(self.heard_at + self.idle_timeout).min(self.expires_at)
     }
 
+    /// Does what is due now.
+    pub fn beat(&mut self, outbox: &Outbox) {
+        match self.due() {
+            Due::Ping => outbox.say(frame::ping()),
+            Due::Close(reason) => outbox.close(reason),
+            Due::Nothing => {}
+        }
+    }
+
     /// What is due now; a ping counts as sent.
-    pub fn due(&mut self) -> Due {
+    fn due(&mut self) -> Due {
         let now = Instant::now();
         if now >= self.expires_at {
             return Due::Close(Close::Unauthorized);

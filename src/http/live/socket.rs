@@ -1,16 +1,17 @@
 //! The task of one connection: reads the client's frames and drains what a push could not write.
 //!
-//! It owns the connection's [`Session`], and its [`Inbox`], whose events it puts into the outbox itself. It reads the next frame only when the session has answered the
-//! one before, so nothing piles up; a peer that does not read its close frame is dropped after 5 s.
+//! It owns the connection's [`Session`], and its [`Inbox`], whose events it puts into the outbox itself. It reads the next frame
+//! only when the session has answered the one before, so nothing piles up; a peer that does not read its close frame is dropped
+//! after 5 s.
 
 use super::inbox::Inbox;
-use super::line::{Line, reason_of};
-use super::pulse::{Due, Pulse};
+use super::line::{CLOSING, Line, reason_of};
+use super::pulse::Pulse;
 use super::wire::{Upgrade, Wrote};
 use crate::actors::outbox::Outbox;
 use crate::actors::session::{Session, SessionArguments, SessionMsg};
 use crate::model::close::Close;
-use crate::model::frame::{self, ClientFrame, FrameError};
+use crate::model::frame::{ClientFrame, FrameError};
 use crate::model::timestamp::Timestamp;
 use crate::telemetry::metric;
 use futures_util::StreamExt;
@@ -19,13 +20,9 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error;
-
-/// How long a closing connection may take to read what it was sent.
-const CLOSING: Duration = Duration::from_secs(5);
 
 /// One connection.
 pub struct Socket {
@@ -111,11 +108,7 @@ impl Socket {
                 () = sleep_until(due) => match self.line.outbox.closing() {
                     Some(reason) if self.dropped_at.is_some_and(|at| at <= Instant::now()) => return reason,
                     Some(_) => {}
-                    None => match self.pulse.due() {
-                        Due::Ping => self.line.outbox.say(frame::ping()),
-                        Due::Close(reason) => self.line.outbox.close(reason),
-                        Due::Nothing => {}
-                    }
+                    None => self.pulse.beat(&self.line.outbox),
                 }
             }
         }

@@ -4,27 +4,20 @@
 //! told meanwhile, and is subscribed again by itself.
 
 use super::OpenError;
-use super::connection::{COMMAND, Settings, stay_connected};
+use super::connection::Settings;
 use super::link::{Does, Link};
+use super::subscription::{self, News};
 use crate::storage::volatile::GameEvents;
 use crate::telemetry::metric;
-use fred::clients::SubscriberClient;
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::Message;
-use fred::types::config::Server;
+use fred::interfaces::PubsubInterface;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// The channel; its name is a part of the protocol.
 const CHANNEL: &str = "game_events";
 /// Effects that may wait to be told.
 const WAITING: usize = 4_096;
-/// Between two questions whether the connection that listens lives.
-const BEAT: Duration = Duration::from_secs(1);
 
 /// The way to the channel.
 pub struct GameEventChannel {
@@ -62,55 +55,10 @@ pub(super) fn listen(
     heard: Box<dyn Fn(&str) + Send + Sync>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), OpenError> {
-    let subscriber = settings.subscriber()?;
-    let listener = Listener {
-        heard,
-        messages: subscriber.message_rx(),
-        connections: subscriber.reconnect_rx(),
-        subscriber: subscriber.clone(),
+    let tell = move |news: News<'_>| match news {
+        News::Said(event) => heard(event),
+        // What was told meanwhile is lost, as the channel's readers know.
+        News::MayHaveMissed => {}
     };
-    tasks.spawn(listener.run());
-    tasks.spawn(stay_connected(subscriber));
-    Ok(())
-}
-
-struct Listener {
-    subscriber: SubscriberClient,
-    heard: Box<dyn Fn(&str) + Send + Sync>,
-    messages: broadcast::Receiver<Message>,
-    connections: broadcast::Receiver<Server>,
-}
-
-impl Listener {
-    async fn run(mut self) {
-        let mut beats = interval(BEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_subscribed = false;
-        loop {
-            tokio::select! {
-                message = self.messages.recv() => match message {
-                    Ok(message) => (self.heard)(message.value.as_str().as_deref().unwrap_or_default()),
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
-                },
-                connection = self.connections.recv() => match connection {
-                    // Every connection begins without subscriptions.
-                    Ok(_) | Err(RecvError::Lagged(_)) => is_subscribed = self.subscribe().await,
-                    Err(RecvError::Closed) => return,
-                },
-                _ = beats.tick() => {
-                    if !is_subscribed && self.subscriber.is_connected() {
-                        is_subscribed = self.subscribe().await;
-                    }
-                    // Not for its answer: what is not answered makes the client connect anew.
-                    let _ = self.subscriber.ping::<()>(None).await;
-                }
-            }
-        }
-    }
-
-    async fn subscribe(&self) -> bool {
-        let subscribing = timeout(COMMAND * 4, self.subscriber.subscribe(CHANNEL));
-        matches!(subscribing.await, Ok(Ok(())))
-    }
+    subscription::listen(settings, CHANNEL, tell, tasks)
 }

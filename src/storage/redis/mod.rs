@@ -16,6 +16,7 @@ mod presence;
 mod revocations;
 mod script;
 mod stream;
+mod subscription;
 mod timeline_cache;
 
 pub use game_events::GameEventChannel;

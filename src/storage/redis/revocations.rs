@@ -5,28 +5,25 @@
 //! nodes when one could not tell what it had to tell.
 
 use super::OpenError;
-use super::connection::{COMMAND, Settings, stay_connected};
+use super::connection::Settings;
 use super::link::{Does, Link};
+use super::subscription;
 use crate::model::id::LoginId;
 use crate::model::timestamp::Timestamp;
 use crate::storage::memory::RevokedLogins;
 use crate::storage::volatile::{Asked, Revocations};
-use fred::clients::SubscriberClient;
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::types::Message;
-use fred::types::config::Server;
+use fred::interfaces::PubsubInterface;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 const CHANNEL: &str = "roost:revoked";
 /// Said instead of a login: somebody could not tell; read the store.
 const READ_AGAIN: &str = "*";
-/// Between two questions whether the connection that listens lives.
+/// Between two tries to tell what could not be told.
 const BEAT: Duration = Duration::from_secs(1);
 /// Before the store, which could not be read again, is tried anew.
 const RETRY: Duration = Duration::from_secs(1);
@@ -86,19 +83,19 @@ pub(super) fn listen(
     news: News,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), OpenError> {
-    let subscriber = settings.subscriber()?;
+    // Somebody is to read the store again; several at once are one.
     let missed = Arc::new(Notify::new());
     let news = Arc::new(news);
-    let listener = Listener {
-        revocations: revocations.clone(),
-        news: news.clone(),
-        missed: missed.clone(),
-        messages: subscriber.message_rx(),
-        connections: subscriber.reconnect_rx(),
-        subscriber: subscriber.clone(),
+    let (heard, known, to_miss) = (news.clone(), revocations.clone(), missed.clone());
+    let tell = move |said: subscription::News<'_>| match said {
+        subscription::News::Said(READ_AGAIN) | subscription::News::MayHaveMissed => to_miss.notify_one(),
+        subscription::News::Said(said) => match parse(said) {
+            Some((login, expires_at)) if known.learn(login, expires_at) => (heard.ended)(login),
+            Some(_) => {}
+            None => tracing::debug!("news on {CHANNEL} that are not understood"),
+        },
     };
-    tasks.spawn(listener.run());
-    tasks.spawn(stay_connected(subscriber));
+    subscription::listen(settings, CHANNEL, tell, tasks)?;
     tasks.spawn(async move {
         loop {
             missed.notified().await;
@@ -119,69 +116,6 @@ pub(super) fn listen(
         }
     });
     Ok(())
-}
-
-struct Listener {
-    subscriber: SubscriberClient,
-    revocations: Arc<SharedRevocations>,
-    news: Arc<News>,
-    /// Somebody is to read the store again; several at once are one.
-    missed: Arc<Notify>,
-    messages: broadcast::Receiver<Message>,
-    connections: broadcast::Receiver<Server>,
-}
-
-impl Listener {
-    async fn run(mut self) {
-        let mut beats = interval(BEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_subscribed = false;
-        loop {
-            tokio::select! {
-                message = self.messages.recv() => match message {
-                    Ok(message) => self.hear(message.value.as_str().as_deref().unwrap_or_default()),
-                    Err(RecvError::Lagged(_)) => self.missed.notify_one(),
-                    Err(RecvError::Closed) => return,
-                },
-                connection = self.connections.recv() => match connection {
-                    // Every connection begins without subscriptions.
-                    Ok(_) | Err(RecvError::Lagged(_)) => is_subscribed = self.subscribe().await,
-                    Err(RecvError::Closed) => return,
-                },
-                _ = beats.tick() => {
-                    if !is_subscribed && self.subscriber.is_connected() {
-                        is_subscribed = self.subscribe().await;
-                    }
-                    // Not for its answer: what is not answered makes the client connect anew.
-                    let _ = self.subscriber.ping::<()>(None).await;
-                }
-            }
-        }
-    }
-
-    async fn subscribe(&self) -> bool {
-        let subscribing = tokio::time::timeout(COMMAND * 4, self.subscriber.subscribe(CHANNEL));
-        let is_subscribed = matches!(subscribing.await, Ok(Ok(())));
-        if is_subscribed {
-            // From here on nothing is missed; before, anything may have been.
-            self.missed.notify_one();
-        }
-        is_subscribed
-    }
-
-    fn hear(&self, said: &str) {
-        if said == READ_AGAIN {
-            self.missed.notify_one();
-            return;
-        }
-        let Some((login, expires_at)) = parse(said) else {
-            tracing::debug!("news on {CHANNEL} that are not understood");
-            return;
-        };
-        if self.revocations.learn(login, expires_at) {
-            (self.news.ended)(login);
-        }
-    }
 }
 
 fn parse(said: &str) -> Option<(LoginId, Timestamp)> {
