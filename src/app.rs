@@ -21,6 +21,7 @@ use crate::events::sink::{Sink, SinkError};
 use crate::http::health::metrics_router;
 use crate::http::listener::Listener;
 use crate::http::live::Live;
+use crate::http::live::deliveries::Deliveries;
 use crate::http::live::socket::Bounds;
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{Edge, EdgeState, Settings, admin, router};
@@ -229,6 +230,8 @@ impl App {
                     outbox_bytes: config.outbox_bytes,
                 },
                 streams: config.limit_streams.or_max() as usize,
+                streamed: Arc::new(Deliveries::by("stream")),
+                on_sockets: Arc::new(Deliveries::by("socket")),
             },
             metrics: metrics.clone(),
         });

@@ -3,7 +3,7 @@
 //! It runs the real binary as another process, speaks to it as any client would, and reads its
 //! processor time and memory from `/proc`. Codemap: `scenario/` says what is measured, `server`,
 //! `cluster`,
-//! `engines`, `floor`, `bare_route` and `process` what it is measured on, `client`, `publisher`, `audience` and `listener` the
+//! `engines`, `floor`, `bare_route`, `process` and `processors` what it is measured on, `client`, `publisher`, `audience` and `listener` the
 //! load (`crowd` presses in rooms, `poster` posts on while nodes go), `board` and `receipts` which post is whose, `stats` and `plot` what is shown.
 //!
 //! It asserts nothing: a bar that is missed is a line in a table, never a failed test.
@@ -24,6 +24,7 @@ mod people;
 mod plot;
 mod poster;
 mod process;
+mod processors;
 mod progress;
 mod publisher;
 mod receipts;
@@ -63,6 +64,9 @@ struct CommandLine {
     /// Threads that read the listeners' sockets.
     #[arg(long, global = true, default_value_t = 1)]
     ears: usize,
+    /// Servers run on one half of the processors, what measures them on the other.
+    #[arg(long, global = true)]
+    apart: bool,
     #[command(flatten)]
     engines: Engines,
     #[command(subcommand)]
@@ -228,6 +232,9 @@ async fn measure(scenario: &Scenario, settings: &Settings, command: String) -> R
 
 fn settle(command_line: &CommandLine) -> Result<Settings> {
     process::raise_open_files()?;
+    if command_line.apart {
+        processors::set_apart()?;
+    }
     std::fs::create_dir_all(&command_line.out)
         .map_err(io_error(format!("making {}", command_line.out.display())))?;
     let own = std::env::current_exe().map_err(io_error("our own executable"))?;

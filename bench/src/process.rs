@@ -13,6 +13,7 @@ use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::error::{Error, Result, io_error};
+use crate::processors;
 
 /// What a process has used so far, as the kernel counts it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,14 +58,15 @@ impl Process {
             let copy = errors.try_clone().map_err(io_error("the log"))?;
             (Stdio::null(), Stdio::from(copy))
         };
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (*name, value)))
             .stdin(input)
             .stdout(output)
-            .stderr(errors)
-            .spawn()
-            .map_err(io_error(format!("starting {}", program.display())))?;
+            .stderr(errors);
+        let child =
+            processors::spawn(&mut command).map_err(io_error(format!("starting {}", program.display())))?;
         Ok(Self { child, program: program.to_owned(), log: log.to_owned() })
     }
 
@@ -110,6 +112,20 @@ impl Process {
             proportional: kibibytes(&read("smaps_rollup")?, "Pss:"),
             peak: kibibytes(&status, "VmHWM:"),
         })
+    }
+
+    /// User and system time of its threads of that name, those that have ended left out.
+    pub fn cpu_of_threads(&self, name: &str) -> Result<Duration> {
+        let path = format!("/proc/{}/task", self.child.id());
+        let mut sum = Duration::ZERO;
+        for thread in fs::read_dir(&path).map_err(io_error(&path))?.flatten() {
+            // One that has just ended has no file any more.
+            let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else { continue };
+            if stat.contains(&format!("({name})")) {
+                sum += cpu_time(&stat).unwrap_or_default();
+            }
+        }
+        Ok(sum)
     }
 
     /// Its anonymous resident memory in bytes now; cheap enough to be asked often.

@@ -69,6 +69,11 @@ impl Server {
         self.process.usage()
     }
 
+    /// The time of the thread that writes its SQLite store, since it was started last.
+    pub fn writer_cpu(&self) -> Result<Duration> {
+        self.process.cpu_of_threads("roost-writer")
+    }
+
     /// Its anonymous resident memory in bytes now.
     pub fn anonymous(&self) -> Result<u64> {
         self.process.anonymous()

@@ -4,8 +4,11 @@
 //! its [`StreamSeat`] and reads there why it is to end; dropped, the seat is given up.
 
 use crate::model::id::{LoginId, UserId};
+use futures_util::task::AtomicWaker;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use tokio::sync::Notify;
 
 /// Why a stream ends, other than that its client left.
@@ -39,7 +42,7 @@ struct Seat {
 #[derive(Default)]
 pub struct Ending {
     reason: OnceLock<StreamEnd>,
-    told: Notify,
+    told: AtomicWaker,
 }
 
 /// A stream's place in the table, given up when this is dropped.
@@ -106,19 +109,19 @@ impl Ending {
     pub fn tell(&self, reason: StreamEnd) {
         // Only the first is heard.
         let _ = self.reason.set(reason);
-        self.told.notify_one();
+        self.told.wake();
     }
 }
 
 impl StreamSeat {
     /// Waits until it is told to end. One waits at a time.
     pub async fn ended(&self) -> StreamEnd {
-        loop {
-            if let Some(reason) = self.ending.reason.get() {
-                return *reason;
-            }
-            self.ending.told.notified().await;
-        }
+        poll_fn(|context| {
+            // Before it looks, so that it misses nothing.
+            self.ending.told.register(context.waker());
+            self.ending.reason.get().map_or(Poll::Pending, |reason| Poll::Ready(*reason))
+        })
+        .await
     }
 }
 

@@ -4,6 +4,7 @@
 //! A token comes as `?token=`, as `Authorization: Bearer` or as the subprotocol pair `bearer, {jwt}`. All
 //! refusals come before the upgrade, as problem+json.
 
+pub mod deliveries;
 pub mod host;
 pub mod inbox;
 pub mod line;
@@ -15,6 +16,7 @@ mod sse;
 pub mod stream;
 pub mod wire;
 
+use self::deliveries::Deliveries;
 use self::inbox::Inbox;
 use self::socket::{Bounds, Socket};
 use self::wire::Upgrade;
@@ -26,14 +28,12 @@ use super::headers::RequestId;
 use super::limits::charge;
 use super::listener::Slot;
 use super::problem::{Code, Problem};
-use crate::actors::inboxes::Delivery;
 use crate::actors::node::NodeHandle;
 use crate::actors::session::{Beginning, SessionArguments, SessionWorld};
 use crate::model::cursor::{Cursor, CursorError};
-use crate::model::id::{ConnectionId, UserId};
+use crate::model::id::ConnectionId;
 use crate::model::secret::Secret;
 use crate::model::user::Caller;
-use crate::telemetry::{DELIVERIES, metric};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
@@ -62,6 +62,10 @@ pub struct Live {
     pub bounds: Bounds,
     /// Chat streams that a user may hold.
     pub streams: usize,
+    /// Chat events that streams were given.
+    pub streamed: Arc<Deliveries>,
+    /// Chat events that sockets were given.
+    pub on_sockets: Arc<Deliveries>,
 }
 
 /// Why a request for `/ws` is not an upgrade that can be made.
@@ -172,7 +176,7 @@ impl Handshake {
     ) -> Response {
         // From here on the client counts as connected, so before it can know.
         let start = live.node.beginning();
-        let (world, bounds) = (live.world.clone(), live.bounds);
+        let (world, bounds, deliveries) = (live.world.clone(), live.bounds, live.on_sockets.clone());
         let (upgrade, chat_cursor) = (self.upgrade, self.chat_cursor);
         tokio::spawn(async move {
             // Boxed: what beginning needs would sit in every idle connection.
@@ -180,7 +184,7 @@ impl Handshake {
                 let upgrade = upgrade.await.ok().and_then(Upgrade::of)?;
                 let connection = ConnectionId::make();
                 let (feed, inbox) = oneshot::channel();
-                let inbox = Inbox::awaited(inbox, request_id.0);
+                let inbox = Inbox::awaited(inbox, request_id.0, deliveries);
                 let beginning = Beginning { cursor, start, chat_cursor, feed };
                 let arguments = |outbox| SessionArguments { world, connection, caller, outbox, beginning };
                 Socket::open(upgrade, bounds, inbox, arguments).await
@@ -246,17 +250,6 @@ fn query_value(parts: &Parts, name: &str) -> Option<String> {
 /// A text that says something.
 fn wants(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
-}
-
-/// A chat event was given to a connection, in answer to that request.
-fn note_delivery(way: &'static str, request_id: &str, user: UserId, delivery: &Delivery) {
-    let (message, conversation) = (delivery.event.message, delivery.event.conversation);
-    tracing::info!(
-        target: DELIVERIES,
-        requestId = request_id, userId = %user, conversationId = %conversation, messageId = %message, way,
-        "message {message} delivered"
-    );
-    metrics::counter!(metric::CHAT_DELIVERIES, "way" => way).increment(1);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Refusals come before the answer, as problem+json. The client's own place is in the `id` of what it was sent; what came
 //! while nobody listened is told to who comes without one.
 
+use super::deliveries::Deliveries;
 use super::sse::{self, Blocks, COMMENT, QUIET};
 use super::{query_value, wants};
 use crate::actors::inboxes::{Delivery, Feed, Unusable};
@@ -20,7 +21,6 @@ use crate::model::secret::Secret;
 use crate::model::timestamp::Timestamp;
 use crate::model::user::Caller;
 use crate::service::ServiceError;
-use crate::telemetry::metric;
 use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
@@ -28,14 +28,16 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use std::fmt::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A client whose connection breaks comes back after so long.
 const RETRY: Duration = Duration::from_secs(2);
 /// One that was taken over, and comes back all the same, after so long: else a hundred and one would never rest.
 const RETRY_TAKEN_OVER: Duration = Duration::from_secs(60);
+
 /// Answers with a stream.
 pub(in crate::http) async fn open(
     State(edge): State<Edge>,
@@ -66,14 +68,17 @@ pub(in crate::http) async fn open(
     }
     tracing::debug!(userId = %caller.user, requestId = %request_id.0, ?unusable, "a stream begins");
     let left = caller.expires_at.millis().saturating_sub(Timestamp::now().millis());
+    let now = Instant::now();
     let stream = Stream {
         opening: Some(opening(feed.position(), unusable)),
         feed,
         seat,
         user: caller.user,
         request_id: request_id.0,
-        expires_at: Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0)),
-        comment_at: Instant::now() + QUIET,
+        deliveries: edge.live.streamed.clone(),
+        expires_at: now + Duration::from_millis(u64::try_from(left).unwrap_or(0)),
+        comment_at: now + QUIET,
+        alarm: Box::pin(sleep_until(now)),
         offered: None,
         is_over: false,
     };
@@ -119,9 +124,12 @@ struct Stream {
     seat: StreamSeat,
     user: UserId,
     request_id: Arc<str>,
+    deliveries: Arc<Deliveries>,
     expires_at: Instant,
     /// When a comment is due.
     comment_at: Instant,
+    /// Wakes it by the time that one of both is due. Not set anew with each event: it may ring too early, and is set then.
+    alarm: Pin<Box<Sleep>>,
     /// What it begins with, until that is said.
     opening: Option<String>,
     /// The place of the newest event that was handed over, until more is asked for.
@@ -149,15 +157,22 @@ impl Blocks for Stream {
 
 impl Stream {
     async fn more(&mut self) -> Bytes {
-        let due = self.comment_at.min(self.expires_at);
-        tokio::select! {
-            biased;
-            reason = self.seat.ended() => self.end(reason),
-            () = sleep_until(due) => match due >= self.expires_at {
-                true => self.end(StreamEnd::Expired),
-                false => Bytes::from_static(COMMENT),
-            },
-            deliveries = self.feed.next() => self.show(&deliveries),
+        loop {
+            tokio::select! {
+                biased;
+                reason = self.seat.ended() => return self.end(reason),
+                () = self.alarm.as_mut() => {
+                    let now = Instant::now();
+                    if self.expires_at <= now {
+                        return self.end(StreamEnd::Expired);
+                    }
+                    if self.comment_at <= now {
+                        return Bytes::from_static(COMMENT);
+                    }
+                    self.alarm.as_mut().reset(self.comment_at.min(self.expires_at));
+                }
+                deliveries = self.feed.next() => return self.show(&deliveries),
+            }
         }
     }
 
@@ -179,18 +194,11 @@ impl Stream {
     fn show(&mut self, deliveries: &[Delivery]) -> Bytes {
         let mut text = String::with_capacity(192 * deliveries.len());
         for delivery in deliveries {
-            self.note(delivery);
+            self.deliveries.note(&self.request_id, self.user, delivery);
             write_event(&mut text, delivery, self.feed.position_of(delivery.place));
         }
         self.offered = deliveries.last().map(|delivery| delivery.place);
         Bytes::from(text)
-    }
-
-    fn note(&self, delivery: &Delivery) {
-        super::note_delivery("stream", &self.request_id, self.user, delivery);
-        if let Some(told_at) = delivery.told_at {
-            metrics::histogram!(metric::CHAT_DELIVERY_SECONDS).record(told_at.elapsed());
-        }
     }
 }
 
