@@ -255,9 +255,12 @@ impl Keeper {
         let mut current = hub.view().map(|view| view.record().clone());
         let states = self.links.states();
         let is_silent = |node: &Node| {
-            states.iter().find(|state| state.node == *node).is_some_and(|state| {
-                state.left || state.heard.max(round.woke).elapsed() >= self.timing.silence
-            })
+            // A former start of this node: there is no link to it, and its name is not its own any more.
+            let is_over = node.name == self.me.name && node.boot != self.me.boot;
+            is_over
+                || states.iter().find(|state| state.node == *node).is_some_and(|state| {
+                    state.left || state.heard.max(round.woke).elapsed() >= self.timing.silence
+                })
         };
         let mut next = step(&self.me, current.as_ref(), &look.seen, &is_silent);
         if let Step::Adopt(record) = next {

@@ -128,6 +128,30 @@ async fn a_start_that_follows_a_death_at_once_waits_for_the_lease_and_comes_in()
 }
 
 #[tokio::test]
+async fn after_all_have_died_their_next_starts_are_one_cluster_again() {
+    let redis = Redis::start().await;
+    let a = Member::start("a", redis.options()).await;
+    settled(&[&a]).await;
+    let number = a.number();
+    a.kill();
+    let a = Member::start("a", redis.options()).await;
+    settled(&[&a]).await;
+    assert!(a.number() > number);
+    a.kill();
+
+    let redis = Redis::start().await;
+    let (a, b, c) = three(&redis).await;
+    let number = a.number();
+    [a, b, c].into_iter().for_each(Member::kill);
+    // Not all come back: the others are not waited for.
+    let (b, c) = tokio::join!(Member::start("b", redis.options()), Member::start("c", redis.options()));
+    let watch = Watch::over(&[&b, &c]);
+    settled(&[&b, &c]).await;
+    assert!(b.number() > number);
+    watch.end();
+}
+
+#[tokio::test]
 async fn with_redis_gone_all_goes_on_by_the_links_on_a_frozen_view() {
     let mut redis = Redis::start().await;
     let (a, b, c) = three(&redis).await;

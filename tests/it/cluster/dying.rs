@@ -26,6 +26,21 @@ async fn nodes_that_are_killed_and_come_back_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_all_killed_at_once_come_back_as_one_cluster_and_lose_nothing() {
+    let Some(mut cluster) = TestCluster::start(3).await else { return };
+    // Nothing is under way at the store, or everything.
+    for mode in [Mode::Pass, Mode::Stall] {
+        let crowd = crowd(&cluster, &format!("all-{mode:?}")).await;
+        crowd.posts(SOME).await;
+        for node in 0..cluster.count() {
+            cluster.cql_of(node, mode).await;
+        }
+        (0..cluster.count()).for_each(|node| cluster.kill9(node));
+        nothing_was_lost(&mut cluster, crowd, &format!("all were killed, the store's way {mode:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_hangs_does_not_act_on_its_old_leases() {
     let Some(mut cluster) = TestCluster::start(3).await else { return };
     let short = crowd(&cluster, "short").await;
