@@ -11,6 +11,8 @@ use std::time::Duration;
 pub enum Fault {
     /// A node is killed, and started again.
     Killed(usize),
+    /// All nodes are killed at once, as by a power cut, and started again.
+    AllKilled,
     /// A node hangs.
     Hangs(usize),
     /// A node is told to end, and started again.
@@ -50,7 +52,7 @@ impl Fault {
         let other = (one + 1 + dice.below(nodes - 1)) % nodes;
         let seconds = [2, -2, 2, 10][dice.below(4)];
         // What is likelier in life is likelier here.
-        match dice.below(if has_clocks { 20 } else { 18 }) {
+        match dice.below(if has_clocks { 21 } else { 19 }) {
             0..3 => Self::Killed(one),
             3..6 => Self::Hangs(one),
             6 | 7 => Self::Leaves(one),
@@ -65,6 +67,7 @@ impl Fault {
             16 if dice.one_in(2) => Self::RedisCut(one),
             16 => Self::RedisStalled(one),
             17 => Self::StoreSlow(one),
+            18 => Self::AllKilled,
             _ => Self::Clock(one, seconds),
         }
     }
@@ -72,6 +75,7 @@ impl Fault {
     pub async fn begins(self, cluster: &mut TestCluster) {
         match self {
             Self::Killed(node) => cluster.kill9(node),
+            Self::AllKilled => (0..cluster.count()).for_each(|node| cluster.kill9(node)),
             Self::Hangs(node) => cluster.stop(node),
             Self::Leaves(node) => cluster.asks_to_leave(node),
             Self::Cut(one, other) => cluster.cut(one, other).await,
@@ -94,6 +98,11 @@ impl Fault {
     pub async fn ends(self, cluster: &mut TestCluster) {
         match self {
             Self::Killed(node) | Self::Leaves(node) => cluster.comes_back(node).await,
+            Self::AllKilled => {
+                for node in 0..cluster.count() {
+                    cluster.comes_back(node).await;
+                }
+            }
             Self::Hangs(node) => cluster.cont(node),
             Self::Cut(one, other) | Self::Stalled(one, other) | Self::Slow(one, other) => {
                 cluster.mend_link(one, other).await;
@@ -114,6 +123,7 @@ impl fmt::Display for Fault {
         let name = |node: &usize| crate::harness::cluster::NAMES[*node];
         match self {
             Self::Killed(node) => write!(to, "{} is killed", name(node)),
+            Self::AllKilled => write!(to, "all are killed"),
             Self::Hangs(node) => write!(to, "{} hangs", name(node)),
             Self::Leaves(node) => write!(to, "{} is told to leave", name(node)),
             Self::Cut(one, other) => write!(to, "the link of {} and {} is cut", name(one), name(other)),
