@@ -2,9 +2,9 @@
 //!
 //! It runs the real binary as another process, speaks to it as any client would, and reads its
 //! processor time and memory from `/proc`. Codemap: `scenario/` says what is measured, `server`,
-//! `cluster`,
-//! `engines`, `floor`, `bare_route`, `process` and `processors` what it is measured on, `client`, `publisher`, `audience` and `listener` the
-//! load (`crowd` presses in rooms, `poster` posts on while nodes go), `board` and `receipts` which post is whose, `stats` and `plot` what is shown.
+//! `cluster`, `engines`, `floor`, `bare_route`, `process` and `processors` what it is measured on, `client`, `publisher`,
+//! `audience` and `listener` the load (`crowd` presses in rooms, `poster` posts on while nodes go), `board` and `receipts`
+//! which post is whose, `stats` and `plot` what is shown.
 //!
 //! It asserts nothing: a bar that is missed is a line in a table, never a failed test.
 
