@@ -65,20 +65,15 @@ fn fill_one(store: &Transaction<'_>, conversation: Uuid, messages: u64, progress
     }
     let (messages, last_at) = (messages as i64, last_at as i64);
     store.execute(
-        "UPDATE conversations SET last_number = ?2, last_id = ?3 WHERE key = ?1",
-        params![key, messages, last_id],
+        "UPDATE conversations SET last_number = ?2, last_id = ?3, active_at = ?4 WHERE key = ?1",
+        params![key, messages, last_id, last_at],
     )?;
     store.execute(
-        "UPDATE conversation_members SET active_at = ?2, read_number = ?3,
+        "UPDATE conversation_members SET read_number = ?2,
              (sent, read_own) = (SELECT count(*), count(*) FROM messages m
                                  WHERE m.conversation = ?1 AND m.sender = conversation_members.user)
          WHERE conversation = ?1",
-        params![key, last_at, messages],
-    )?;
-    store.execute(
-        "UPDATE inboxes SET newest = newest + ?2, gone = newest + ?2, seen = newest + ?2, at = max(at, ?3)
-         WHERE user IN (SELECT user FROM conversation_members WHERE conversation = ?1)",
-        params![key, messages, last_at],
+        params![key, messages],
     )?;
     Ok(())
 }
@@ -105,7 +100,6 @@ mod tests {
                     rusqlite::params![key, Uuid::from_u128(key as u128).as_bytes(), name],
                 )
                 .unwrap();
-            store.execute("INSERT INTO inboxes (user) VALUES (?1)", [key]).unwrap();
         }
         store
             .execute(
@@ -115,10 +109,7 @@ mod tests {
             .unwrap();
         for user in 1..=2 {
             store
-                .execute(
-                    "INSERT INTO conversation_members (user, conversation, id, active_at) VALUES (?1, 3, ?2, 0)",
-                    rusqlite::params![user, conversation.as_bytes()],
-                )
+                .execute("INSERT INTO conversation_members (user, conversation) VALUES (?1, 3)", [user])
                 .unwrap();
         }
         fill(folder.path(), &[(conversation, 101)], &Progress::quiet()).unwrap();
@@ -130,7 +121,6 @@ mod tests {
         assert_eq!(count("SELECT sent FROM conversation_members WHERE user = 1"), 51);
         let unread = "SELECT sum((101 - read_number) - (sent - read_own)) FROM conversation_members";
         assert_eq!(count(unread), 0);
-        assert_eq!(count("SELECT sum(newest = 101 AND gone = 101 AND seen = 101) FROM inboxes"), 2);
         let last: [u8; 16] =
             store.query_row("SELECT last_id FROM conversations", [], |row| row.get(0)).unwrap();
         assert_eq!(last[12..], 101_u32.to_be_bytes(), "an id ends in its message's number");

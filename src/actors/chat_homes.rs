@@ -66,7 +66,7 @@ impl ConversationHomes {
         match sent {
             // By a try of this call whose answer was lost.
             Ok(MessageAppended::Repeated(stored)) if is_repeat && stored.created_at == message.created_at => {
-                Ok(MessageAppended::Stored { message: stored, places: None })
+                Ok(MessageAppended::Stored { message: stored, place: None })
             }
             sent => sent,
         }
@@ -133,8 +133,8 @@ impl InboxHomes {
         Some(self.homes.as_home(Shard::of(user), self.place_here(user, events, is_repeat)).await)
     }
 
-    /// The store has placed an event by itself.
-    pub fn placed(&self, user: UserId, place: u64, event: MessageEvent) {
+    /// An event has its place.
+    fn placed(&self, user: UserId, place: u64, event: MessageEvent) {
         self.inboxes.push(user, place, event);
         if let Some(neighbours) = &self.neighbours {
             neighbours.tell_interested(user, || {

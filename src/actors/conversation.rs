@@ -1,8 +1,8 @@
 //! `Conversation`: the order of one conversation's messages.
 //!
 //! It hands messages to the store one after the other, in the order they came; so the store numbers them without a gap,
-//! and they have one order everywhere. A message's caller is answered once it is durable. Its events are in every
-//! participant's inbox then, where the store places them in the same write; elsewhere [`Placing`] sees to that, behind the
+//! and they have one order everywhere. A message's caller is answered once it is durable. Its event is in every
+//! participant's inbox then, where the store places it in the same write; elsewhere [`Placing`] sees to that, behind the
 //! answer.
 //!
 //! One an active conversation, made by [`super::conversations::Conversations`] and supervised by the `Node`; retired when
@@ -10,7 +10,6 @@
 
 use super::chat_homes::InboxHomes;
 use super::placing::Placing;
-use crate::model::chat::MessageEvent;
 use crate::storage::StorageError;
 use crate::storage::chats::{Chats, MessageAppended, NewMessage};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -83,13 +82,7 @@ impl ConversationArguments {
     async fn append(&self, message: NewMessage) -> Result<MessageAppended, StorageError> {
         let result = self.chats.append_message(message).await;
         match &result {
-            Ok(MessageAppended::Stored { message, places: Some(places) }) => {
-                let event = MessageEvent { message: message.id, conversation: message.conversation };
-                for (user, place) in places {
-                    self.inboxes.placed(*user, *place, event);
-                }
-            }
-            Ok(MessageAppended::Stored { message, places: None }) => self.placing.add(message),
+            Ok(MessageAppended::Stored { message, place: None }) => self.placing.add(message),
             // Whoever stored it may have died before it was placed.
             Ok(MessageAppended::Repeated(_)) => self.placing.fall_behind(),
             Ok(_) => {}

@@ -1,10 +1,14 @@
 //! What is listening here to users' chat inboxes, and how far each inbox reaches.
 //!
 //! A table beside the tree. Of a user with listeners it keeps the newest place that it was told of and a short tail of
-//! events that end there; a user whom nobody listens to costs one look-up. What is pushed in its turn is given from the
-//! tail; after a gap (another conversation was faster, a push was missed) listeners read the store from where they are. So
-//! the table may forget, and be told late or twice, and a [`Feed`] gives each event once, in order, and none is missed: it
-//! stands in the table *before* it reads the store. Nothing polls: a feed waits for its inbox's bell.
+//! events that end there; a user whom nobody listens to costs one look-up. What is told in its turn is given from the
+//! tail; after a gap listeners read the store from where they are. So the table may forget, and be told late or twice, and
+//! a [`Feed`] gives each event once, in order, and none is missed: it stands in the table *before* it reads the store.
+//! Nothing polls: a feed waits for its inbox's bell.
+//!
+//! What is a gap depends on the store. Where homes place events, inboxes number their own, and a number that is left out was
+//! missed, or another conversation was faster. Where appends place them, the store tells of each in its order, and nothing
+//! is left out but where it says so.
 //!
 //! Beside it [`Seen`] notes how far inboxes were written.
 
@@ -19,12 +23,14 @@ use crate::model::chat::{InboxPosition, MessageEvent};
 use crate::model::cursor::StoreName;
 use crate::model::id::UserId;
 use crate::storage::StorageError;
-use crate::storage::chats::{Chats, InboxReach};
+use crate::storage::chats::{Chats, InboxReach, Placement};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 
 /// Events that are kept of an inbox.
@@ -68,8 +74,9 @@ struct Inbox {
 struct Known {
     /// The newest place that was told of; 0 before the first.
     newest: u64,
-    /// The events that end there, without a gap.
-    tail: VecDeque<(MessageEvent, Instant)>,
+    /// All events behind `tail_after` up to there.
+    tail: VecDeque<Delivery>,
+    tail_after: u64,
     /// How often it was said that the store may know more.
     doubts: u64,
 }
@@ -171,11 +178,49 @@ impl Inboxes {
         }
     }
 
-    /// An event has its place: whoever listens here is told.
+    /// An event has its place in an inbox that numbers its own: whoever listens here is told.
     pub fn push(&self, user: UserId, place: u64, event: MessageEvent) {
         if let Some(inbox) = self.of(user) {
-            inbox.push(place, event);
+            let delivery = Delivery { event, place, told_at: Some(Instant::now()) };
+            inbox.push(delivery, |newest| place == newest + 1);
         }
+    }
+
+    /// Tells whoever listens here of what appends place, as long as the store does. To be called before anybody listens.
+    pub async fn keep_telling(self: Arc<Self>, mut placements: Receiver<Placement>) {
+        let mut has_missed = false;
+        loop {
+            match placements.recv().await {
+                Ok(placement) => {
+                    if has_missed {
+                        self.skip_to(placement.place - 1);
+                    }
+                    has_missed = false;
+                    self.tell(&placement);
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "{missed} messages are read from the store by whoever listens");
+                    has_missed = true;
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// What the store has up to there was not told.
+    fn skip_to(&self, place: u64) {
+        for inbox in self.all() {
+            inbox.learn(place);
+        }
+    }
+
+    fn tell(&self, Placement { participants, place, event }: &Placement) {
+        let delivery = Delivery { event: *event, place: *place, told_at: Some(Instant::now()) };
+        let users = lock(&self.users);
+        let listened: Vec<_> = participants.iter().filter_map(|user| users.get(user).cloned()).collect();
+        drop(users);
+        // Once an inbox is known to reach somewhere, everything behind that is told.
+        listened.iter().for_each(|inbox| inbox.push(delivery, |newest| newest > 0));
     }
 
     /// What is pushed to a user may have missed this node: its listeners ask the store.
@@ -187,8 +232,7 @@ impl Inboxes {
 
     /// The same of all users.
     pub fn reread_all(&self) {
-        let inboxes: Vec<_> = lock(&self.users).values().cloned().collect();
-        inboxes.iter().for_each(|inbox| inbox.doubt());
+        self.all().iter().for_each(|inbox| inbox.doubt());
     }
 
     /// To whose inboxes somebody listens here.
@@ -264,6 +308,10 @@ impl Inboxes {
         }
     }
 
+    fn all(&self) -> Vec<Arc<Inbox>> {
+        lock(&self.users).values().cloned().collect()
+    }
+
     fn of(&self, user: UserId) -> Option<Arc<Inbox>> {
         lock(&self.users).get(&user).cloned()
     }
@@ -274,20 +322,24 @@ impl Inbox {
         Arc::new(Self { listeners: AtomicUsize::new(0), known: Mutex::default(), bell: Notify::new() })
     }
 
-    fn push(&self, place: u64, event: MessageEvent) {
+    /// The next event, unless it was told before; `is_next` says whether nothing stands between it and the newest.
+    fn push(&self, delivery: Delivery, is_next: impl FnOnce(u64) -> bool) {
         let mut known = self.known();
-        if place <= known.newest {
+        if delivery.place <= known.newest {
             // Told before, or read by a feed; or overtaken by a later place, when feeds read the store.
             return;
         }
-        if place != known.newest + 1 {
+        if !is_next(known.newest) {
             known.tail.clear();
+            known.tail_after = delivery.place - 1;
         }
-        known.tail.push_back((event, Instant::now()));
-        if known.tail.len() > TAIL {
-            known.tail.pop_front();
+        known.newest = delivery.place;
+        known.tail.push_back(delivery);
+        if known.tail.len() > TAIL
+            && let Some(oldest) = known.tail.pop_front()
+        {
+            known.tail_after = oldest.place;
         }
-        known.newest = place;
         drop(known);
         self.bell.notify_waiters();
     }
@@ -300,6 +352,7 @@ impl Inbox {
         }
         known.newest = newest;
         known.tail.clear();
+        known.tail_after = newest;
         drop(known);
         self.bell.notify_waiters();
         newest
@@ -318,13 +371,11 @@ impl Inbox {
         if known.newest <= place {
             return Next::Nowhere;
         }
-        let before = known.newest - known.tail.len() as u64;
-        let Some(skipped) = place.checked_sub(before) else {
+        if place < known.tail_after {
             return Next::InStore { newest: known.newest, doubts };
-        };
-        let rest = known.tail.iter().skip(usize::try_from(skipped).unwrap_or(TAIL)).take(PAGE);
-        let delivery = |((event, told_at), place)| Delivery { event, place, told_at: Some(told_at) };
-        Next::Here(rest.copied().zip(place + 1..).map(delivery).collect())
+        }
+        let given = known.tail.partition_point(|delivery| delivery.place <= place);
+        Next::Here(known.tail.iter().skip(given).take(PAGE).copied().collect())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -338,12 +389,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inbox, Next, TAIL};
+    use super::{Delivery, Inbox, Next, TAIL};
     use crate::model::chat::MessageEvent;
     use crate::model::id::{ConversationId, MessageId};
 
+    fn delivery(place: u64) -> Delivery {
+        let event = MessageEvent { message: MessageId::make(), conversation: ConversationId::make() };
+        Delivery { event, place, told_at: None }
+    }
+
     fn push(inbox: &Inbox, place: u64) {
-        inbox.push(place, MessageEvent { message: MessageId::make(), conversation: ConversationId::make() });
+        inbox.push(delivery(place), |newest| place == newest + 1);
     }
 
     /// The places that one who stands there is given, or `None` where it is sent to the store.
@@ -380,6 +436,25 @@ mod tests {
         assert_eq!(after(&inbox, 12), Some(vec![13]));
         push(&inbox, 14);
         assert_eq!(after(&inbox, 12), Some(vec![13, 14]));
+    }
+
+    #[test]
+    fn places_of_the_store_s_order_may_leave_some_out_once_an_inbox_is_known() {
+        let tell = |inbox: &Inbox, place| inbox.push(delivery(place), |newest| newest > 0);
+        let inbox = Inbox::quiet();
+        tell(&inbox, 7);
+        assert_eq!(after(&inbox, 3), None, "what came before it may be in the store");
+        assert_eq!(after(&inbox, 6), Some(vec![7]));
+        tell(&inbox, 20);
+        tell(&inbox, 25);
+        assert_eq!(after(&inbox, 6), Some(vec![7, 20, 25]));
+        assert_eq!(after(&inbox, 22), Some(vec![25]));
+        inbox.learn(30);
+        tell(&inbox, 29);
+        tell(&inbox, 44);
+        assert_eq!(after(&inbox, 25), None);
+        assert_eq!(after(&inbox, 30), Some(vec![44]));
+        assert_eq!(after(&inbox, 41), Some(vec![44]));
     }
 
     #[test]

@@ -193,6 +193,7 @@ impl NodeHandle {
         let follows = Arc::new(FollowNews::new(relays.clone(), roster.clone(), wanted));
         let heard = around.as_ref().map(|around| around.wanted.clone());
         let inboxes = Arc::new(Inboxes::new(chats.clone(), timelines.store_name(), heard, instants));
+        let placements = chats.placements();
         let inbox_homes =
             Arc::new(InboxHomes::new(homes.clone(), chats.clone(), inboxes.clone(), neighbours.clone()));
         let conversations = Arc::new(Conversations::new(chats, inbox_homes.clone()));
@@ -205,6 +206,9 @@ impl NodeHandle {
         let rooms = Arc::new(RoomHomes::new(homes.clone(), rooms, outlet, cluster));
         let mut chatting = JoinSet::new();
         chatting.spawn(inboxes.clone().keep_noting());
+        if let Some(placements) = placements {
+            chatting.spawn(inboxes.clone().keep_telling(placements));
+        }
         chatting.spawn(rooms.clone().keep_sweeping());
         if around.is_none() {
             let conversations = conversations.clone();

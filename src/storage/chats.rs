@@ -7,7 +7,9 @@ use crate::model::chat::{
 use crate::model::id::{ConversationId, MessageId, UserId};
 use crate::model::shard::Shard;
 use crate::model::timestamp::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 /// How long an inbox keeps an event.
 pub const INBOX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -15,10 +17,13 @@ pub const INBOX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Conversations and inboxes.
 ///
 /// Messages of a conversation are numbered from 1 without a gap, in the order of the calls of its home, and are kept for
-/// ever. Each has an event in the inbox of everybody who takes part, the sender's too, numbered there from 1 without a gap;
-/// of one conversation they stand there in its order. Where a store has one home for all, an append places the events in
-/// the same write. Elsewhere the home of the conversation has each placed by [`Chats::place`], which the home of the inbox
-/// calls, and says by [`Chats::placed`] how far that is done; what is not done is found by [`Chats::unplaced`].
+/// ever. Each has an event in the inbox of everybody who takes part, the sender's too; of one conversation they stand there
+/// in its order. A place is a number that grows from one event of an inbox to the next.
+///
+/// Where a store has one home for all, an append gives its event one place for all inboxes, in the same write: an inbox is
+/// read, and its places have gaps; [`Chats::placements`] tells of each. Elsewhere each inbox numbers its own events from 1
+/// without a gap: the home of the conversation has each placed by [`Chats::place`], which the home of the inbox calls, and
+/// says by [`Chats::placed`] how far that is done; what is not done is found by [`Chats::unplaced`].
 ///
 /// A home that another has superseded may have stored messages that this one was not told of. Where an append answers a
 /// number that is not the next after the last one that it answered, or a repeated message, those that have no places are
@@ -61,7 +66,10 @@ pub trait Chats: Send + Sync {
     /// Who takes part in a conversation, and its messages that may have no places yet, in order.
     fn to_place(&self, id: ConversationId) -> Pending<ToPlace>;
 
-    /// The events of an inbox behind a place, oldest first, and how far the inbox reaches.
+    /// What appends place from now on, in its order, without a gap, each once it is durable; `None` where they place nothing.
+    fn placements(&self) -> Option<broadcast::Receiver<Placement>>;
+
+    /// The events of an inbox behind a place, oldest first.
     fn inbox(&self, user: UserId, after: u64, limit: usize) -> Pending<InboxPage>;
     /// How far an inbox reaches, and what of it was seen.
     fn reach(&self, user: UserId) -> Pending<InboxReach>;
@@ -137,8 +145,8 @@ pub enum MessageAppended {
     Stored {
         /// As it is stored.
         message: Message,
-        /// Where its event stands in each inbox, where the store has placed it; else `None`.
-        places: Option<Vec<(UserId, u64)>>,
+        /// Where its event stands in all inboxes, where the store has placed it; else `None`.
+        place: Option<u64>,
     },
     /// The key was used for the same before: nothing was stored now.
     Repeated(Message),
@@ -146,6 +154,17 @@ pub enum MessageAppended {
     KeyReused,
     /// The sender does not take part, or there is no such conversation.
     Forbidden,
+}
+
+/// An event that an append placed in inboxes.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// In whose.
+    pub participants: Arc<[UserId]>,
+    /// Where, in all of them.
+    pub place: u64,
+    /// What.
+    pub event: MessageEvent,
 }
 
 /// What remains to be placed of a conversation.
@@ -162,7 +181,7 @@ pub struct ToPlace {
 /// How far an inbox reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxReach {
-    /// The place of the newest event that was ever there; 0 for none.
+    /// No event that was ever there has a place behind this one; 0 where there was none.
     pub newest: u64,
     /// Everything behind this place is kept; 0 where nothing has been removed.
     pub gone: u64,
@@ -173,9 +192,8 @@ pub struct InboxReach {
 /// A part of an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InboxPage {
-    /// The place behind which `events` begin, without a gap: the one that was asked for, or later where what was behind
-    /// that is no longer kept.
-    pub after: u64,
-    /// In order; fewer than were asked for where there are no more.
-    pub events: Vec<MessageEvent>,
+    /// Each with its place, in order.
+    pub events: Vec<(u64, MessageEvent)>,
+    /// Whatever is kept of the inbox between the place that was asked for and this one is in `events`.
+    pub through: u64,
 }

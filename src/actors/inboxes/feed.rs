@@ -87,7 +87,7 @@ impl Feed {
             if self.reading.is_none() {
                 match inbox.after(self.place, self.doubts) {
                     Next::Here(events) => {
-                        self.place += events.len() as u64;
+                        self.place = events.last().map_or(self.place, |delivery| delivery.place);
                         return events;
                     }
                     Next::InStore { newest, doubts } => {
@@ -105,11 +105,10 @@ impl Feed {
             let page = reading.page.as_mut().await;
             self.doubts = reading.doubts;
             self.reading = None;
-            self.place = self.place.max(page.after);
-            let delivery = |(event, place)| Delivery { event, place, told_at: None };
-            let events: Vec<_> = page.events.into_iter().zip(self.place + 1..).map(delivery).collect();
+            self.place = self.place.max(page.through);
+            let delivery = |(place, event)| Delivery { event, place, told_at: None };
+            let events: Vec<_> = page.events.into_iter().map(delivery).collect();
             if !events.is_empty() {
-                self.place += events.len() as u64;
                 inbox.learn(self.place);
                 return events;
             }
@@ -133,7 +132,7 @@ async fn read(chats: Arc<dyn Chats>, user: UserId, after: u64, newest: u64) -> I
     let [mut pause, longest] = BACKOFF;
     loop {
         match chats.inbox(user, after, PAGE).await {
-            Ok(page) if !page.events.is_empty() || page.after.max(after) >= newest => return page,
+            Ok(page) if !page.events.is_empty() || page.through >= newest => return page,
             Ok(_) => tracing::debug!(%user, newest, "the store does not have yet what it took"),
             Err(error) => tracing::warn!(%user, %error, "the inbox of {user} is read later: {error}"),
         }

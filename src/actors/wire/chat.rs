@@ -209,7 +209,7 @@ impl Answer {
     /// Where it is no answer to that, or makes no sense.
     pub fn sent(self) -> Result<Result<MessageAppended, StorageError>, Garbled> {
         Ok(match self {
-            Self::Sent(message) => Ok(MessageAppended::Stored { message: message.read()?, places: None }),
+            Self::Sent(message) => Ok(MessageAppended::Stored { message: message.read()?, place: None }),
             Self::SentBefore(message) => Ok(MessageAppended::Repeated(message.read()?)),
             Self::NotSent(NotSent { is_key_reused: true }) => Ok(MessageAppended::KeyReused),
             Self::NotSent(NotSent { is_key_reused: false }) => Ok(MessageAppended::Forbidden),

@@ -88,7 +88,7 @@ pub async fn copy(
         };
     }
     let mut compared = Vec::with_capacity(Kind::ALL.len());
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| target.keeps(*kind)) {
         compared.push(compare(kind, source, target, &mut watch).await?);
     }
     if !compared.iter().all(Compared::is_same) {

@@ -70,6 +70,8 @@ pub trait Import: Export {
     fn take(&self, records: Vec<Record>, from: Numbering, progress: Progress) -> Pending<Progress>;
     /// Makes the counts, a part at a time, from what was taken; answers where the next part begins, if there is one.
     fn settle(&self, after: Option<String>) -> Pending<Option<String>>;
+    /// Whether records of a kind are kept as they come; others follow from what is kept, and are not compared.
+    fn keeps(&self, kind: Kind) -> bool;
     /// The copy is whole: servers may use it.
     fn finish(&self) -> Pending<()>;
 }

@@ -18,7 +18,7 @@ use crate::model::id::{ConversationId, MessageId, UserId};
 use crate::model::shard::Shard;
 use crate::storage::chats::{
     ConversationPlace, Conversing, InboxPage, InboxReach, Marking, MessageAppended, NewConversation,
-    NewMessage, ToPlace,
+    NewMessage, Placement, ToPlace,
 };
 use crate::storage::{Pending, StorageError};
 pub(super) use counts::Counts;
@@ -27,6 +27,7 @@ use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
 use talks::Talks;
+use tokio::sync::broadcast;
 
 /// Conversations that are remembered: who takes part does not change.
 const KNOWN: u64 = 10_000;
@@ -131,6 +132,10 @@ impl crate::storage::chats::Chats for Store {
 
     fn to_place(&self, id: ConversationId) -> Pending<ToPlace> {
         self.read(move |inner| async move { inner.to_place(id).await })
+    }
+
+    fn placements(&self) -> Option<broadcast::Receiver<Placement>> {
+        None
     }
 
     fn inbox(&self, user: UserId, after: u64, limit: usize) -> Pending<InboxPage> {

@@ -1,12 +1,14 @@
 //! Conversations: who takes part, where each stands in its users' lists, what of them is read. Messages are in
 //! `messages`, inboxes in `inboxes`.
 //!
-//! One home for all: what an append changes is one write, places in the inboxes included, so that nothing waits to be placed.
+//! One home for all: what an append changes is one write, its event's place included, so that nothing waits to be placed. It
+//! changes as many rows whether two take part or a hundred.
 
 mod inboxes;
 mod messages;
 
-pub(super) use inboxes::{sweep_inboxes, sweep_keys};
+pub(super) use inboxes::{CHAT_EVENTS, sweep_events};
+pub(super) use messages::{Participants, sweep_keys};
 
 use super::Store;
 use super::statement::{Statements, count, rows, time, user_id, uuid};
@@ -16,11 +18,12 @@ use crate::model::id::{ConversationId, MessageId, UserId};
 use crate::model::shard::Shard;
 use crate::storage::chats::{
     Chats, ConversationPlace, Conversing, InboxPage, InboxReach, Marking, MessageAppended, NewConversation,
-    NewMessage, ToPlace,
+    NewMessage, Placement, ToPlace,
 };
 use crate::storage::{Pending, StorageError};
 use rusqlite::{Connection, Row, params};
 use std::future::ready;
+use tokio::sync::broadcast;
 
 impl Chats for Store {
     fn converse(&self, new: NewConversation) -> Pending<Conversing> {
@@ -48,7 +51,8 @@ impl Chats for Store {
     }
 
     fn append_message(&self, new: NewMessage) -> Pending<MessageAppended> {
-        self.write(move |write| messages::append(write, &new))
+        let participants = self.participants.clone();
+        self.write(move |write| messages::append(write, &participants, &new))
     }
 
     fn history(
@@ -81,12 +85,16 @@ impl Chats for Store {
         Box::pin(ready(Ok(ToPlace::default())))
     }
 
+    fn placements(&self) -> Option<broadcast::Receiver<Placement>> {
+        Some(self.placements.subscribe())
+    }
+
     fn inbox(&self, user: UserId, after: u64, limit: usize) -> Pending<InboxPage> {
         self.read(move |store| inboxes::page(store, user, after, limit))
     }
 
     fn reach(&self, user: UserId) -> Pending<InboxReach> {
-        self.read(move |store| Ok(inboxes::reach(store, user)?.map(|(_, reach)| reach).unwrap_or_default()))
+        self.read(move |store| inboxes::reach(store, user))
     }
 
     fn seen(&self, marks: Vec<(UserId, u64)>) -> Pending<()> {
@@ -156,16 +164,15 @@ fn converse(write: &Write<'_>, new: &NewConversation) -> Result<Conversing, Stor
         return Ok(Conversing::Unknown(unknown));
     }
     store.change(
-        "INSERT INTO conversations (id, set_key, created_at) VALUES (?1, ?2, ?3)",
+        "INSERT INTO conversations (id, set_key, created_at, active_at) VALUES (?1, ?2, ?3, ?3)",
         params![new.id.0.as_bytes(), new.key.0, new.created_at.millis()],
     )?;
     let conversation = store.last_insert_rowid();
     for user in keys {
         store.change(
-            "INSERT INTO conversation_members (user, conversation, id, active_at) VALUES (?1, ?2, ?3, ?4)",
-            params![user, conversation, new.id.0.as_bytes(), new.created_at.millis()],
+            "INSERT INTO conversation_members (user, conversation) VALUES (?1, ?2)",
+            [user, conversation],
         )?;
-        store.change("INSERT INTO inboxes (user) VALUES (?1) ON CONFLICT (user) DO NOTHING", [user])?;
     }
     Ok(Conversing::Made(Conversation { id: new.id, participants, created_at: new.created_at }))
 }
@@ -180,10 +187,10 @@ fn conversations(
     let (active_at, id) =
         behind.map_or((i64::MAX, [u8::MAX; 16]), |place| (place.active_at.millis(), *place.id.0.as_bytes()));
     let listed = store.all(
-        "SELECT c.key, c.last_number, m.active_at, c.last_number - m.read_number - (m.sent - m.read_own)
+        "SELECT c.key, c.last_number, c.active_at, c.last_number - m.read_number - (m.sent - m.read_own)
          FROM conversation_members m JOIN conversations c ON c.key = m.conversation
-         WHERE m.user = (SELECT key FROM users WHERE id = ?1) AND (m.active_at, m.id) < (?2, ?3)
-         ORDER BY m.active_at DESC, m.id DESC LIMIT ?4",
+         WHERE m.user = (SELECT key FROM users WHERE id = ?1) AND (c.active_at, c.id) < (?2, ?3)
+         ORDER BY c.active_at DESC, c.id DESC LIMIT ?4",
         params![user.0.as_bytes(), active_at, id, rows(limit)],
         |row| {
             let last_message_at = (count(row, 1)? > 0).then(|| time(row, 2)).transpose()?;

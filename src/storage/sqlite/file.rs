@@ -219,7 +219,8 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     let making = connection.unchecked_transaction()?;
     making.execute_batch(migrations::SCHEMA)?;
     making.execute_batch(
-        "INSERT INTO meta (name, value) VALUES ('swept', 0), ('follow_place', 0), ('checked', 0)",
+        "INSERT INTO meta (name, value)
+         VALUES ('swept', 0), ('chat_swept', 0), ('follow_place', 0), ('checked', 0)",
     )?;
     name_anew(&making)?;
     making.pragma_update(None, "application_id", APPLICATION_ID)?;

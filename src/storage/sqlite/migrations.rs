@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 /// The schema of this version, whole.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// Its number.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// `STEPS[n]` makes schema n + 2 of schema n + 1. What it leads to is what [`SCHEMA`] makes at once.
-const STEPS: &[&str] = &[include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
+const STEPS: &[&str] =
+    &[include_str!("migrations/2.sql"), include_str!("migrations/3.sql"), include_str!("migrations/4.sql")];
 
 /// Brings a store of schema `found` up to [`VERSION`].
 pub(super) fn bring_up(connection: &Connection, file: &Path, found: i64) -> Result<(), OpenError> {
@@ -64,12 +65,15 @@ fn copy_all(from: &Connection, to: &Path) -> rusqlite::Result<()> {
     copy.close().map_err(|(_, error)| error)
 }
 
-/// What a schema consists of, for comparing.
+/// What a schema consists of, for comparing: without comments and spaces.
 #[cfg(test)]
 fn shape(connection: &Connection) -> Vec<String> {
     let mut statement =
         connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    let texts = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let words =
+        |line: &str| line.split("--").next().unwrap_or_default().split_whitespace().collect::<String>();
+    texts.map(|text| text.unwrap().lines().map(words).collect()).collect()
 }
 
 #[cfg(test)]
@@ -152,6 +156,66 @@ mod tests {
         store.close().await.unwrap();
         assert!(matches!(open().converse(new).await.unwrap(), Conversing::Found(_)));
         assert_eq!(version(&Connection::open(folder.path().join("roost.db.before-v2")).unwrap()), 1);
+    }
+
+    /// Anna has seen one of three that are kept of what was sent to both of her conversations, Ben all but the last. `#NN'` is
+    /// an id that ends so.
+    const TALKS_OF_VERSION_3: &str = "
+        INSERT INTO users (key, id, username, username_key, created_at)
+        VALUES (1, #01', 'Anna', 'anna', 7), (2, #02', 'Ben', 'ben', 7);
+        INSERT INTO conversations (key, id, set_key, created_at, last_number, last_id)
+        VALUES (1, #11', x'01', 100, 3, #24'),
+               (2, #12', x'02', 200, 1, #23'),
+               (3, #13', x'03', 300, 0, NULL);
+        INSERT INTO conversation_members (user, conversation, id, active_at, sent)
+        VALUES (1, 1, #11', 1040, 3), (2, 1, #11', 1040, 0),
+               (1, 2, #12', 1030, 1), (2, 3, #13', 300, 0);
+        INSERT INTO messages (conversation, number, id, sender, sender_count, body, created_at)
+        VALUES (1, 1, #21', 1, 1, 'long ago', 1010), (1, 2, #22', 1, 2, 'a', 1020),
+               (2, 1, #23', 1, 1, 'b', 1030), (1, 3, #24', 1, 3, 'c', 1040);
+        INSERT INTO inboxes (user, newest, at, gone, seen) VALUES (1, 4, 1040, 1, 2), (2, 3, 1040, 1, 2);
+        INSERT INTO inbox (user, place, conversation, message, at)
+        VALUES (1, 2, 1, #22', 1020), (1, 3, 2, #23', 1030),
+               (1, 4, 1, #24', 1040),
+               (2, 2, 1, #22', 1020), (2, 3, 1, #24', 1040);";
+
+    #[tokio::test]
+    async fn inboxes_of_version_3_are_read_on_where_they_were_seen_and_old_places_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("roost.db");
+        let connection = Connection::open(&file).unwrap();
+        let talks = TALKS_OF_VERSION_3.replace('#', &format!("x'{}", "0".repeat(30)));
+        [FIRST, STEPS[0], STEPS[1], &talks].iter().for_each(|batch| connection.execute_batch(batch).unwrap());
+        connection
+            .execute_batch(
+                "INSERT INTO meta (name, value)
+                 VALUES ('store_name', 42), ('swept', 0), ('follow_place', 0), ('checked', 0);
+                 PRAGMA application_id = 0x526F7374; PRAGMA user_version = 3; PRAGMA journal_mode = WAL;",
+            )
+            .unwrap();
+        connection.close().unwrap();
+
+        let observer = Arc::new(Unobserved);
+        let store = Store::open(Options { file, events: false, observer, readers: 1 }).unwrap();
+        let [anna, ben] = [1, 2].map(|number| UserId(uuid::Uuid::from_u128(number)));
+        for (user, kept, unseen) in
+            [(anna, &[0x22, 0x23, 0x24][..], &[0x23, 0x24][..]), (ben, &[0x22, 0x24], &[0x24])]
+        {
+            let reach = store.reach(user).await.unwrap();
+            assert!(reach.gone > 4 && reach.newest == reach.gone + 3, "{reach:?}");
+            for (after, expected) in [(reach.gone, kept), (reach.seen, unseen)] {
+                let page = store.inbox(user, after, 10).await.unwrap();
+                let ids: Vec<_> = page.events.iter().map(|(_, event)| event.message.0.as_u128()).collect();
+                assert_eq!(ids, expected);
+            }
+        }
+        let listed = store.conversations(anna, None, 10).await.unwrap();
+        let shown: Vec<_> = listed
+            .iter()
+            .map(|view| (view.conversation.id.0.as_u128(), view.last_message_at.map(Timestamp::millis)))
+            .collect();
+        assert_eq!(shown, [(0x11, Some(1040)), (0x12, Some(1030))]);
+        assert_eq!(store.conversations(ben, None, 10).await.unwrap()[1].last_message_at, None);
     }
 
     #[test]

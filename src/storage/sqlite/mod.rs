@@ -25,17 +25,23 @@ mod writer;
 
 pub use file::OpenError;
 
+use super::chats::Placement;
 use super::circuit::CircuitState;
 use super::{EntryObserver, Pending, StorageError};
 use crate::model::cursor::Seq;
 use crate::model::cursor::StoreName;
 use crate::model::id::UserId;
+use chats::Participants;
 use readers::Readers;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::broadcast;
 use writer::{Write, Writer};
+
+/// Placements that wait for whoever listens to them; of more it learns that it missed some.
+const PLACEMENTS: usize = 4096;
 
 /// What a store is opened with.
 pub struct Options {
@@ -56,6 +62,8 @@ pub struct Store {
     name: StoreName,
     writer: Arc<Writer>,
     readers: Arc<Readers>,
+    participants: Participants,
+    placements: broadcast::Sender<Placement>,
 }
 
 /// An observer for whoever has nobody to deliver to.
@@ -92,13 +100,16 @@ impl Store {
         let Options { file, events, observer, readers } = options;
         let (connection, name) = file::open_writer(&file)?;
         check(&connection, &file)?;
-        let writer = Writer::start(connection, events, observer)
+        let (placements, _) = broadcast::channel(PLACEMENTS);
+        let writer = Writer::start(connection, events, observer, placements.clone())
             .map_err(|error| OpenError::Unwritable { file: file.clone(), why: error.to_string() })?;
         Ok(Self {
             name,
             writer: Arc::new(writer),
             readers: Arc::new(Readers::new(file.clone(), readers)),
             file: Arc::new(file),
+            participants: Participants::default(),
+            placements,
         })
     }
 

@@ -1,7 +1,8 @@
 //! Moving out of a database, and into one. Its numbers are kept as they come: those of a cluster's store are stamps,
 //! greater than any that were counted, and what comes after them counts on.
 //!
-//! A database that is being moved into has the table `unfinished_copy`; as long as that is there no server opens it.
+//! A database that is being moved into has the table `unfinished_copy`; as long as that is there no server opens it. Beside it
+//! `unfinished_copy_seen` holds which events were written to live streams, of inboxes that numbered them otherwise.
 
 mod chat;
 mod export;
@@ -46,7 +47,9 @@ fn unfinished(store: &Connection) -> Result<Option<Progress>, StorageError> {
 fn note(store: &Connection, progress: &Progress) -> Result<(), StorageError> {
     let text = serde_json::to_string(progress).map_err(|error| StorageError::Refused(error.to_string()))?;
     store.execute_batch(
-        "CREATE TABLE IF NOT EXISTS unfinished_copy (one INTEGER PRIMARY KEY CHECK (one = 1), progress TEXT NOT NULL) STRICT",
+        "CREATE TABLE IF NOT EXISTS unfinished_copy (one INTEGER PRIMARY KEY CHECK (one = 1), progress TEXT NOT NULL) STRICT;
+         CREATE TABLE IF NOT EXISTS unfinished_copy_seen
+            (user INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (user, message)) STRICT, WITHOUT ROWID",
     )?;
     store.change("INSERT OR REPLACE INTO unfinished_copy (one, progress) VALUES (1, ?1)", [text])?;
     Ok(())

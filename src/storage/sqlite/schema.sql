@@ -1,4 +1,4 @@
--- The whole schema, version 3. A new store is made from this file; older ones come here step by step
+-- The whole schema, version 4. A new store is made from this file; older ones come here step by step
 -- (migrations.rs). Ids on the wire are UUIDs (16 bytes here); inside, rows refer to each other by
 -- integers. Times are milliseconds since 1970. Every table is STRICT.
 --
@@ -6,7 +6,8 @@
 -- user_version, journal_mode = WAL.
 
 -- Single numbers: `store_name` (the StoreName's bits), `swept` (every entry up to there was removed for
--- its age), `follow_place` (the place of the newest follow), `checked` (written to see whether one can).
+-- its age), `chat_swept` (the same of chat events), `follow_place` (the place of the newest follow), `checked` (written to see
+-- whether one can).
 CREATE TABLE meta (
     name  TEXT    PRIMARY KEY,
     value INTEGER NOT NULL
@@ -147,7 +148,8 @@ CREATE TABLE conversations (
     set_key     BLOB    NOT NULL UNIQUE,      -- SHA-256: the same set is the same conversation
     created_at  INTEGER NOT NULL,
     last_number INTEGER NOT NULL DEFAULT 0,
-    last_id     BLOB                          -- of that message
+    last_id     BLOB,                         -- of that message
+    active_at   INTEGER NOT NULL DEFAULT 0    -- of that message, or when it was made
 ) STRICT;
 
 -- `unread` is not stored: of the messages behind `read_number` those that others sent, which is
@@ -155,15 +157,12 @@ CREATE TABLE conversations (
 CREATE TABLE conversation_members (
     user         INTEGER NOT NULL REFERENCES users (key),
     conversation INTEGER NOT NULL REFERENCES conversations (key),
-    id           BLOB    NOT NULL,            -- the conversation's: lists go by it where times are the same
-    active_at    INTEGER NOT NULL,            -- of the newest message, or when it was made
     sent         INTEGER NOT NULL DEFAULT 0,  -- by this user
     read_number  INTEGER NOT NULL DEFAULT 0,  -- all up to there is read
     read_own     INTEGER NOT NULL DEFAULT 0,  -- how many of those this user sent
     PRIMARY KEY (user, conversation),
     CHECK (read_own <= read_number AND read_own <= sent)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX conversation_members_by_activity ON conversation_members (user, active_at, id);
 CREATE INDEX conversation_members_by_conversation ON conversation_members (conversation);
 
 CREATE TABLE messages (
@@ -189,26 +188,21 @@ CREATE TABLE chat_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX chat_keys_by_age ON chat_keys (at);
 
--- An inbox for everybody who takes part in something. Events are numbered from 1 without a gap; those up
--- to `gone` were removed for their age, those up to `seen` were written to a live stream.
-CREATE TABLE inboxes (
-    user   INTEGER PRIMARY KEY REFERENCES users (key),
-    newest INTEGER NOT NULL DEFAULT 0,
-    at     INTEGER NOT NULL DEFAULT 0,        -- of the newest
-    gone   INTEGER NOT NULL DEFAULT 0,
-    seen   INTEGER NOT NULL DEFAULT 0
-) STRICT;
-
--- The events. In one inbox `at` never goes back, whatever the clock does: what is oldest is first there too.
-CREATE TABLE inbox (
-    user         INTEGER NOT NULL REFERENCES users (key),
-    place        INTEGER NOT NULL,
+-- Every message of the last 30 days, in the order in which they were committed, which is the order of inboxes: one is read, the
+-- events of its user's conversations. Older ones are swept; meta's `chat_swept` tells up to where.
+CREATE TABLE chat_events (
+    place        INTEGER PRIMARY KEY AUTOINCREMENT,
     conversation INTEGER NOT NULL REFERENCES conversations (key),
     message      BLOB    NOT NULL,
-    at           INTEGER NOT NULL,
-    PRIMARY KEY (user, place)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX inbox_by_age ON inbox (at);      -- and by user and place
+    at           INTEGER NOT NULL
+) STRICT;
+CREATE INDEX chat_events_by_conversation ON chat_events (conversation);   -- and by place
+
+-- Up to which place a user's inbox was written to a live stream; without a row nothing was.
+CREATE TABLE inboxes (
+    user INTEGER PRIMARY KEY REFERENCES users (key),
+    seen INTEGER NOT NULL
+) STRICT;
 
 -- What does not change of a room, and beside it what each group of presses does; epoch, version: who may write the next group.
 -- An ended room stays for a day, so that its id is not given again by somebody who makes it late.

@@ -83,8 +83,13 @@ pub(super) fn number_of(connection: &Connection, name: &str) -> Result<i64, Stor
 
 /// The newest entry that this connection sees.
 pub(super) fn head(connection: &Connection) -> Result<Seq, StorageError> {
+    newest_of(connection, "entries").map(Seq)
+}
+
+/// The newest number that a table with AUTOINCREMENT gave, as far as this connection sees; 0 before the first.
+pub(super) fn newest_of(connection: &Connection, table: &str) -> Result<u64, StorageError> {
     let newest =
-        connection.first("SELECT seq FROM sqlite_sequence WHERE name = 'entries'", [], |row| seq(row, 0))?;
+        connection.first("SELECT seq FROM sqlite_sequence WHERE name = ?1", [table], |row| count(row, 0))?;
     Ok(newest.unwrap_or_default())
 }
 

@@ -72,7 +72,7 @@ fn sweep(store: &Connection, now: Timestamp) -> Result<u64, StorageError> {
         [now.millis(), SLICE],
     )?;
     rows += chats::sweep_keys(store, now, SLICE)?;
-    rows += chats::sweep_inboxes(store, now, SLICE)?;
+    rows += chats::sweep_events(store, now, SLICE)?;
     rows += rooms::sweep(store, now, SLICE)?;
     rows += sweep_likes(store)?;
     rows += sweep_entries(store, now)?;

@@ -11,6 +11,7 @@ use crate::model::cursor::Seq;
 use crate::model::event::Change;
 use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
+use crate::storage::chats::Placement;
 use crate::storage::circuit::Circuit;
 use crate::storage::{EntryObserver, Pending, StorageError};
 use crate::telemetry::metric;
@@ -19,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 /// Calls that may wait.
 const QUEUE: usize = 4096;
@@ -40,20 +41,31 @@ pub(super) struct Write<'a> {
     /// The connection, inside the call's savepoint.
     pub(super) connection: &'a Connection,
     events: bool,
+    written: Written,
+}
+
+/// What others hear of that was written.
+#[derive(Default)]
+struct Written {
+    /// Before it can be read.
     entered: Vec<(Seq, UserId)>,
+    /// Once it is durable.
+    placed: Vec<Placement>,
 }
 
 impl Writer {
-    /// Starts the thread. Events are queued as jobs where `events` says so.
+    /// Starts the thread. Events are queued as jobs where `events` says so; what is placed in inboxes is told to
+    /// `placements`, in its order.
     pub(super) fn start(
         connection: Connection,
         events: bool,
         observer: Arc<dyn EntryObserver>,
+        placements: broadcast::Sender<Placement>,
     ) -> std::io::Result<Self> {
         let (queue, calls) = sync_channel(QUEUE);
         let (end, ended) = watch::channel(false);
         let circuit = Arc::new(Circuit::default());
-        let thread = Thread { connection, events, observer, circuit: Arc::clone(&circuit) };
+        let thread = Thread { connection, events, observer, placements, circuit: Arc::clone(&circuit) };
         std::thread::Builder::new().name("roost-writer".to_owned()).spawn(move || {
             thread.run(&calls);
             end.send_replace(true);
@@ -129,8 +141,13 @@ impl Write<'_> {
         )?;
         let seq =
             Seq(u64::try_from(number).map_err(|_| StorageError::Refused("an entry below 0".to_owned()))?);
-        self.entered.push((seq, author));
+        self.written.entered.push((seq, author));
         Ok(seq)
+    }
+
+    /// Says that an event stands in inboxes.
+    pub(super) fn place(&mut self, placement: Placement) {
+        self.written.placed.push(placement);
     }
 
     /// Queues a change as an event, where there is somebody to send it to.
@@ -181,6 +198,7 @@ struct Thread {
     connection: Connection,
     events: bool,
     observer: Arc<dyn EntryObserver>,
+    placements: broadcast::Sender<Placement>,
     circuit: Arc<Circuit>,
 }
 
@@ -229,8 +247,8 @@ impl Thread {
 
     /// One transaction; where it fails, nothing of it is left and its entries are withdrawn.
     fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<Vec<Result<(), StorageError>>, StorageError> {
-        let mut entered = Vec::new();
-        let settled = self.transact(group, &mut entered);
+        let mut written = Written::default();
+        let settled = self.transact(group, &mut written);
         if settled.is_err() {
             // SQLite may have rolled back by itself.
             if !self.connection.is_autocommit()
@@ -238,8 +256,13 @@ impl Thread {
             {
                 tracing::error!(%error, "the store could not roll back");
             }
-            for seq in entered.into_iter().rev() {
+            for (seq, _) in written.entered.into_iter().rev() {
                 self.observer.withdrawn(seq);
+            }
+        } else {
+            for placement in written.placed {
+                // Where nobody listens there is nobody to tell.
+                let _ = self.placements.send(placement);
             }
         }
         settled
@@ -248,12 +271,12 @@ impl Thread {
     fn transact(
         &self,
         group: &mut [Box<dyn Job>],
-        entered: &mut Vec<Seq>,
+        written: &mut Written,
     ) -> Result<Vec<Result<(), StorageError>>, StorageError> {
         self.connection.change("BEGIN IMMEDIATE", [])?;
         let mut outcomes = Vec::with_capacity(group.len());
         for call in group {
-            outcomes.push(self.one(call.as_mut(), entered)?);
+            outcomes.push(self.one(call.as_mut(), written)?);
         }
         self.connection.change("COMMIT", [])?;
         Ok(outcomes)
@@ -263,20 +286,22 @@ impl Thread {
     fn one(
         &self,
         call: &mut dyn Job,
-        entered: &mut Vec<Seq>,
+        written: &mut Written,
     ) -> Result<Result<(), StorageError>, StorageError> {
         self.connection.change("SAVEPOINT call", [])?;
-        let mut write = Write { connection: &self.connection, events: self.events, entered: Vec::new() };
+        let mut write =
+            Write { connection: &self.connection, events: self.events, written: Written::default() };
         let outcome = catch_unwind(AssertUnwindSafe(|| call.run(&mut write)))
             .unwrap_or_else(|_| Err(StorageError::Refused("a write panicked".to_owned())));
         match outcome {
             Ok(()) => {
-                let written = write.entered;
+                let Written { entered, placed } = write.written;
                 self.connection.change("RELEASE call", [])?;
-                for (seq, author) in written {
+                for (seq, author) in entered {
                     self.observer.entering(seq, author);
-                    entered.push(seq);
+                    written.entered.push((seq, author));
                 }
+                written.placed.extend(placed);
                 Ok(Ok(()))
             }
             Err(StorageError::Unavailable(why)) => Err(StorageError::Unavailable(why)),

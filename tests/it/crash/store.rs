@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::fs;
 
 /// Rows that would be half of something; each query finds none.
-const HALVES: [&str; 12] = [
+const HALVES: [&str; 14] = [
     "SELECT 'posts of ' || username FROM users WHERE posts <>
         (SELECT count(*) FROM posts WHERE author = users.key AND deleted_at IS NULL)",
     "SELECT 'followers of ' || username FROM users WHERE followers <>
@@ -27,8 +27,12 @@ const HALVES: [&str; 12] = [
         (SELECT 1 FROM entries WHERE seq = deliveries.seq)",
     "SELECT 'messages of conversation ' || key FROM conversations WHERE last_number <>
         (SELECT count(*) FROM messages WHERE conversation = conversations.key)",
-    "SELECT 'events of user ' || user FROM inboxes WHERE newest - gone <>
-        (SELECT count(*) FROM inbox WHERE user = inboxes.user)",
+    "SELECT 'events of conversation ' || key FROM conversations WHERE last_number <>
+        (SELECT count(*) FROM chat_events WHERE conversation = conversations.key)",
+    "SELECT 'event without its message ' || place FROM chat_events
+        WHERE (conversation, message) NOT IN (SELECT conversation, id FROM messages)",
+    "SELECT 'seen of user ' || user FROM inboxes WHERE seen >
+        (SELECT coalesce(max(place), 0) FROM chat_events)",
     "SELECT 'message without a key ' || number FROM messages WHERE NOT EXISTS
         (SELECT 1 FROM chat_keys WHERE user = sender AND conversation = messages.conversation
             AND number = messages.number)",

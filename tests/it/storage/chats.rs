@@ -1,7 +1,7 @@
 //! Conversations: made once, numbered without a gap, read by those who take part alone.
 
 use super::TestStore;
-use super::talk::{a_message, among, keyed, sent, texts};
+use super::talk::{a_message, among, events_of, keyed, sent, texts};
 use crate::harness::dice::Dice;
 use futures_util::future::join_all;
 use roost::model::chat::{ConversationKey, MessageBody};
@@ -380,7 +380,7 @@ pub async fn a_store_that_is_opened_again_has_all_of_it(store: TestStore) {
 
     let again = store.open_again().await.engine;
     assert_eq!(again.conversations(users[2], None, 10).await.unwrap(), listed);
-    assert_eq!(again.inbox(users[2], 0, 10).await.unwrap().events, events);
+    assert_eq!(events_of(again.inbox(users[2], 0, 10).await.unwrap()), events);
     assert_eq!(again.reach(users[2]).await.unwrap(), reach);
     assert_eq!(again.append_message(new).await.unwrap(), MessageAppended::Repeated(first.clone()));
     let next = a_message(conversation.id, users[0], "third");

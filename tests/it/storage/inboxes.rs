@@ -1,11 +1,11 @@
-//! Inboxes: every event of everybody who takes part, each with its place, without a gap.
+//! Inboxes: every event of everybody who takes part, each with its place, in order.
 
 use super::TestStore;
-use super::talk::event;
+use super::talk::{a_message, event, events_of, keyed};
 use futures_util::future::join_all;
 use roost::model::chat::MessageEvent;
 use roost::model::id::UserId;
-use roost::storage::chats::{InboxPage, InboxReach};
+use roost::storage::chats::{InboxPage, MessageAppended};
 
 pub async fn everybody_who_takes_part_hears_of_each_message(store: TestStore) {
     let users = store.users(4).await;
@@ -20,13 +20,16 @@ pub async fn everybody_who_takes_part_hears_of_each_message(store: TestStore) {
         }
     }
     for (user, told) in users.iter().zip(&told) {
-        assert_eq!(store.events(*user).await, *told);
-        let newest = told.len() as u64;
-        assert_eq!(store.reach(*user).await, InboxReach { newest, gone: 0, seen: 0 });
+        let page = store.engine.inbox(*user, 0, 100).await.unwrap();
+        let last = page.events.last().map_or(0, |(place, _)| *place);
+        let reach = store.reach(*user).await;
+        assert!(reach.newest >= last && page.through >= reach.newest, "{page:?} {reach:?}");
+        assert_eq!((reach.gone, reach.seen), (0, 0));
+        assert_eq!(events_of(page), *told);
     }
 }
 
-pub async fn places_have_no_gap_whatever_comes_at_once(store: TestStore) {
+pub async fn places_grow_whatever_comes_at_once(store: TestStore) {
     let users = store.users(5).await;
     let mut conversations = Vec::new();
     for others in 1..5 {
@@ -37,7 +40,7 @@ pub async fn places_have_no_gap_whatever_comes_at_once(store: TestStore) {
         async move {
             let mut placed = Vec::new();
             for number in 0..8 {
-                let new = super::talk::a_message(conversation.id, users[number % 2], "text");
+                let new = a_message(conversation.id, users[number % 2], "text");
                 placed.push(store.deliver(new).await);
             }
             placed
@@ -45,14 +48,25 @@ pub async fn places_have_no_gap_whatever_comes_at_once(store: TestStore) {
     });
     let sent: Vec<_> = join_all(sending).await.concat();
     for (user, count) in users.iter().zip([32, 32, 24, 16, 8]) {
-        let events = store.events(*user).await;
-        assert_eq!((events.len(), store.reach(*user).await.newest), (count, count as u64));
+        let events = store.engine.inbox(*user, 0, 1_000).await.unwrap().events;
+        let places: Vec<u64> = events.iter().map(|(place, _)| *place).collect();
+        assert!(places.is_sorted_by(|one, next| one < next), "{places:?}");
+        assert_eq!(places.len(), count);
+        if store.engine.placements().is_none() {
+            assert_eq!(
+                places,
+                (1..=count as u64).collect::<Vec<_>>(),
+                "an inbox that numbers its own has no gap"
+            );
+            assert_eq!(store.reach(*user).await.newest, count as u64);
+        }
         // Each stands where its append, or who placed it, said.
         for (message, places) in &sent {
             if let Some((_, place)) = places.iter().find(|(to, _)| to == user) {
-                assert_eq!(events[*place as usize - 1], event(message));
+                assert!(events.contains(&(*place, event(message))), "{place} of {user}");
             }
         }
+        let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
         for conversation in &conversations {
             let ids = events.iter().filter(|event| event.conversation == conversation.id);
             let ids: Vec<_> = ids.map(|event| event.message).collect();
@@ -62,23 +76,62 @@ pub async fn places_have_no_gap_whatever_comes_at_once(store: TestStore) {
 }
 
 pub async fn an_inbox_is_read_on_from_any_place(store: TestStore) {
-    let users = store.users(2).await;
-    let conversation = store.converse(&users).await;
+    let users = store.users(3).await;
+    let (one, other) = (store.converse(&users[..2]).await, store.converse(&users).await);
+    let strange = store.converse(&users[2..]).await;
     let mut events = Vec::new();
     for number in 0..7 {
-        events.push(event(&store.send(&conversation, users[number % 2], "text").await));
+        let conversation = [&one, &other][usize::from(number % 3 == 0)];
+        events.push(event(&store.send(conversation, users[number % 2], "text").await));
+        store.send(&strange, users[2], "not in it").await;
     }
     let page = async |after, limit| store.engine.inbox(users[1], after, limit).await.unwrap();
-    for (after, limit, expected) in
-        [(0, 3, &events[..3]), (3, 3, &events[3..6]), (6, 3, &events[6..]), (7, 3, &[]), (0, 7, &events[..])]
-    {
-        assert_eq!(page(after, limit).await, InboxPage { after, events: expected.to_vec() });
+    let all = page(0, 100).await;
+    assert_eq!(events_of(all.clone()), events);
+    let newest = store.reach(users[1]).await.newest;
+    for (from, limit) in [(0, 3), (3, 3), (6, 3), (7, 3), (0, 7), (1, 100)] {
+        let after = if from == 0 { 0 } else { all.events[from - 1].0 };
+        let expected = &all.events[from..(from + limit).min(7)];
+        let page = page(after, limit).await;
+        assert_eq!(page.events, expected);
+        if expected.len() == limit {
+            assert_eq!(page.through, expected[limit - 1].0);
+        } else {
+            assert!(page.through >= newest, "{page:?}");
+        }
     }
     // Places to come, and an inbox of nobody.
-    assert_eq!(page(20, 3).await, InboxPage { after: 20, events: Vec::new() });
+    assert_eq!(page(newest + 20, 3).await, InboxPage { events: Vec::new(), through: newest + 20 });
     let nobody = UserId::make();
-    assert_eq!(store.engine.inbox(nobody, 0, 3).await.unwrap(), InboxPage::default());
-    assert_eq!(store.reach(nobody).await, InboxReach::default());
+    assert_eq!(store.engine.inbox(nobody, 0, 3).await.unwrap().events, []);
+    assert_eq!(store.reach(nobody).await.seen, 0);
+}
+
+/// Where appends place nothing there is nothing to tell.
+pub async fn appends_tell_what_they_place_in_its_order(store: TestStore) {
+    let users = store.users(3).await;
+    let conversations = [store.converse(&users[..2]).await, store.converse(&users[1..]).await];
+    store.send(&conversations[0], users[1], "before anybody listens").await;
+    let Some(mut placements) = store.engine.placements() else { return };
+    let sending = (0..40).map(|number| {
+        let new = a_message(conversations[number % 2].id, users[1], "text");
+        store.engine.append_message(new)
+    });
+    let appended = join_all(sending.collect::<Vec<_>>()).await;
+    // Of what is not stored nothing is told.
+    let again = keyed(conversations[0].id, users[1], "once", "key");
+    let once = store.engine.append_message(again.clone()).await;
+    assert!(matches!(store.engine.append_message(again).await, Ok(MessageAppended::Repeated(_))));
+    let not_its = a_message(conversations[0].id, users[2], "not a participant");
+    assert_eq!(store.engine.append_message(not_its).await.unwrap(), MessageAppended::Forbidden);
+    for appended in appended.into_iter().chain([once]) {
+        let MessageAppended::Stored { message, place } = appended.unwrap() else { panic!("not stored") };
+        let told = placements.try_recv().unwrap();
+        assert_eq!((Some(told.place), told.event), (place, event(&message)));
+        let conversation = conversations.iter().find(|one| one.id == message.conversation).unwrap();
+        assert_eq!(told.participants[..], conversation.participants);
+    }
+    assert!(placements.try_recv().is_err());
 }
 
 pub async fn what_was_seen_stays_seen(store: TestStore) {
@@ -95,5 +148,4 @@ pub async fn what_was_seen_stays_seen(store: TestStore) {
     assert_eq!(seen().await, (3, 5));
     store.engine.seen(Vec::new()).await.unwrap();
     assert_eq!(seen().await, (3, 5));
-    assert_eq!(store.reach(users[1]).await, InboxReach { newest: 5, gone: 0, seen: 5 });
 }

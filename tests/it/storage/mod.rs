@@ -129,9 +129,10 @@ macro_rules! contract {
             }
             inboxes: {
                 everybody_who_takes_part_hears_of_each_message
-                places_have_no_gap_whatever_comes_at_once
+                places_grow_whatever_comes_at_once
                 an_inbox_is_read_on_from_any_place
                 what_was_seen_stays_seen
+                appends_tell_what_they_place_in_its_order
             } alone {}
             rooms: {
                 a_room_is_made_once_and_read_back

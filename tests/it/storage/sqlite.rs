@@ -159,8 +159,8 @@ async fn a_file_of_a_newer_version_is_refused() {
     let connection = Connection::open(&file).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     connection.close().unwrap();
-    let error = assert_refused(&file, "made by a newer version of roost (schema 99, this one knows 3)");
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }));
+    let error = assert_refused(&file, "made by a newer version of roost (schema 99, this one knows 4)");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4, .. }));
 }
 
 #[test]

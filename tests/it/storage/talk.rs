@@ -5,7 +5,9 @@ use roost::model::chat::{Conversation, ConversationKey, Message, MessageBody, Me
 use roost::model::id::{ConversationId, UserId};
 use roost::model::timestamp::Timestamp;
 use roost::storage::StorageError;
-use roost::storage::chats::{Chats, Conversing, InboxReach, MessageAppended, NewConversation, NewMessage};
+use roost::storage::chats::{
+    Chats, Conversing, InboxPage, InboxReach, MessageAppended, NewConversation, NewMessage,
+};
 use sha2::{Digest, Sha256};
 
 /// A conversation of those users that is to be made.
@@ -59,6 +61,17 @@ pub fn sent(appended: MessageAppended) -> Message {
     }
 }
 
+/// The events of a page, without their places.
+pub fn events_of(page: InboxPage) -> Vec<MessageEvent> {
+    page.events.into_iter().map(|(_, event)| event).collect()
+}
+
+/// A page behind a place of an inbox that numbers its own events.
+pub fn numbered(after: u64, events: &[MessageEvent]) -> InboxPage {
+    let events: Vec<_> = (after + 1..).zip(events.iter().copied()).collect();
+    InboxPage { through: after + events.len() as u64, events }
+}
+
 /// Text of all of them.
 pub fn texts(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.body.as_str()).collect()
@@ -77,15 +90,19 @@ impl TestStore {
     pub async fn deliver(&self, new: NewMessage) -> (Message, Vec<(UserId, u64)>) {
         let (conversation, sender) = (new.conversation, new.sender);
         match self.engine.append_message(new).await.unwrap() {
-            MessageAppended::Stored { message, places: Some(places) } => (message, places),
-            MessageAppended::Stored { message, places: None } => {
+            MessageAppended::Stored { message, place } => {
                 let known = self.engine.conversation(conversation, sender).await.unwrap().unwrap();
                 let mut places = Vec::new();
                 for user in known.participants {
-                    let place = place_one(&*self.engine, user, event(&message), false).await.unwrap();
+                    let place = match place {
+                        Some(place) => place,
+                        None => place_one(&*self.engine, user, event(&message), false).await.unwrap(),
+                    };
                     places.push((user, place));
                 }
-                self.engine.placed(conversation, message.number).await.unwrap();
+                if place.is_none() {
+                    self.engine.placed(conversation, message.number).await.unwrap();
+                }
                 (message, places)
             }
             other => panic!("{other:?}"),
@@ -110,7 +127,7 @@ impl TestStore {
 
     /// All events of an inbox that are kept.
     pub async fn events(&self, user: UserId) -> Vec<MessageEvent> {
-        self.engine.inbox(user, 0, 10_000).await.unwrap().events
+        events_of(self.engine.inbox(user, 0, 10_000).await.unwrap())
     }
 
     /// How far an inbox reaches.

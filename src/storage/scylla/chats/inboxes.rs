@@ -254,7 +254,7 @@ impl Inner {
         after: u64,
         limit: usize,
     ) -> Result<InboxPage, StorageError> {
-        let mut page = InboxPage { after, events: Vec::new() };
+        let mut page = InboxPage { events: Vec::new(), through: after };
         self.read_inbox(user, &mut page, limit).await?;
         if !page.events.is_empty() || limit == 0 {
             return Ok(page);
@@ -262,25 +262,25 @@ impl Inner {
         // It ends there, or what was behind is gone.
         let newest = self.newest_place(&self.chats.inboxes.show_newest, user).await?;
         if after < newest {
-            page.after = after.max(self.gone(user, newest).await?);
+            page.through = after.max(self.gone(user, newest).await?);
             self.read_inbox(user, &mut page, limit).await?;
         }
         Ok(page)
     }
 
-    /// Reads on from where a page begins, as far as its rows follow each other.
+    /// Reads on from where a page ends, as far as its rows follow each other.
     async fn read_inbox(&self, user: UserId, page: &mut InboxPage, limit: usize) -> Result<(), StorageError> {
         while page.events.len() < limit {
-            let reached = page.after + page.events.len() as u64;
-            let bucket = bucket_of(reached + 1);
-            let events = self.events_of(user, bucket, reached, limit - page.events.len()).await?;
-            let Some((first, _)) = events.first() else { return Ok(()) };
-            if *first != reached + 1 {
+            let bucket = bucket_of(page.through + 1);
+            let events = self.events_of(user, bucket, page.through, limit - page.events.len()).await?;
+            let (Some((first, _)), Some((last, _))) = (events.first(), events.last()) else { return Ok(()) };
+            if *first != page.through + 1 {
                 // Rows go oldest first: what is not there is gone, and so is what was before it.
-                *page = InboxPage { after: first - 1, events: Vec::new() };
+                page.events.clear();
             }
-            page.events.extend(events.into_iter().map(|(_, event)| event));
-            if !(page.after + page.events.len() as u64).is_multiple_of(BUCKET) {
+            page.through = *last;
+            page.events.extend(events);
+            if !page.through.is_multiple_of(BUCKET) {
                 return Ok(());
             }
         }

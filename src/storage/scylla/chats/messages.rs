@@ -166,7 +166,7 @@ impl Inner {
             let counts = newest.counts.plus(place);
             if self.insert(&message, &counts).await? == Decision::Applied {
                 self.chats.talks.stored(id, Newest { number: claimed, id: Some(message.id), counts });
-                return Ok(MessageAppended::Stored { message, places: None });
+                return Ok(MessageAppended::Stored { message, place: None });
             }
             newest = self.find_newest(id, people).await?;
             if newest.number < claimed {
@@ -184,7 +184,7 @@ impl Inner {
     ) -> Result<MessageAppended, StorageError> {
         let message = claim.message(new);
         if !is_repeat {
-            return Ok(MessageAppended::Stored { message, places: None });
+            return Ok(MessageAppended::Stored { message, place: None });
         }
         // Whoever stored it may have ended before it was placed, and its note may be gone with another's.
         if !self.is_placed(message.conversation, message.number).await? {

@@ -8,7 +8,7 @@ use crate::model::cursor::Seq;
 use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
 use crate::storage::moving::{
-    Import, Liked, MovedAuthor, MovedFollow, MovedKey, MovedLetter, MovedPost, MovedToken, MovedUser,
+    Import, Kind, Liked, MovedAuthor, MovedFollow, MovedKey, MovedLetter, MovedPost, MovedToken, MovedUser,
     Numbering, Progress, Record, SeesFrom, WaitingEvent,
 };
 use crate::storage::scylla::backfill::Sight;
@@ -82,6 +82,10 @@ impl Import for Mover {
     fn finish(&self) -> Pending<()> {
         let parts = self.0.clone();
         Box::pin(async move { parts.finish().await })
+    }
+
+    fn keeps(&self, _: Kind) -> bool {
+        true
     }
 }
 

@@ -1,124 +1,108 @@
-//! Inboxes: each event gets its place in the write of its message, and is kept for [`INBOX_AGE`]. Of an inbox the oldest
-//! events go first, and one number tells which are gone.
+//! Inboxes: read, not written. One is the events of its user's conversations, merged by their places in the store's own order,
+//! and holds [`INBOX_AGE`].
 
 use super::{conversation_id, message_id};
 use crate::model::chat::MessageEvent;
-use crate::model::id::{MessageId, UserId};
+use crate::model::id::UserId;
 use crate::model::timestamp::Timestamp;
+use crate::storage::StorageError;
 use crate::storage::chats::{INBOX_AGE, InboxPage, InboxReach};
-use crate::storage::sqlite::statement::{Statements, before, count, rows, user_id};
+use crate::storage::sqlite::statement::{Statements, before, count, key_of, newest_of, number_of};
 use crate::storage::sqlite::writer::Write;
-use crate::storage::{KEY_AGE, StorageError};
 use rusqlite::{Connection, params};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-/// What everybody who takes part hears of.
-pub(super) struct Event {
-    /// The conversation's key in the store.
-    pub(super) conversation: i64,
-    /// The message.
-    pub(super) message: MessageId,
-    /// When it was sent.
-    pub(super) at: Timestamp,
-}
+/// The table of events, whose numbers are places.
+pub(in crate::storage::sqlite) const CHAT_EVENTS: &str = "chat_events";
 
-/// Puts an event into the inbox of everybody who takes part; answers where it stands in each.
-pub(super) fn place(store: &Connection, event: &Event) -> Result<Vec<(UserId, u64)>, StorageError> {
-    store.change(
-        "UPDATE inboxes SET newest = newest + 1, at = max(at, ?2)
-         WHERE user IN (SELECT user FROM conversation_members WHERE conversation = ?1)",
-        params![event.conversation, event.at.millis()],
-    )?;
-    store.change(
-        "INSERT INTO inbox (user, place, conversation, message, at)
-         SELECT i.user, i.newest, m.conversation, ?2, i.at
-         FROM conversation_members m JOIN inboxes i ON i.user = m.user WHERE m.conversation = ?1",
-        params![event.conversation, event.message.0.as_bytes()],
-    )?;
-    store.all(
-        "SELECT u.id, i.newest FROM conversation_members m JOIN inboxes i ON i.user = m.user
-         JOIN users u ON u.key = m.user WHERE m.conversation = ?1 ORDER BY u.id",
-        [event.conversation],
-        |row| Ok((user_id(row, 0)?, count(row, 1)?)),
-    )
-}
-
-/// A user's key in the store and how far its inbox reaches; none for one who never took part in anything.
-pub(super) fn reach(store: &Connection, user: UserId) -> Result<Option<(i64, InboxReach)>, StorageError> {
-    store.first(
-        "SELECT user, newest, gone, seen FROM inboxes WHERE user = (SELECT key FROM users WHERE id = ?1)",
+/// How far all inboxes reach, and what a user has seen of its own.
+pub(super) fn reach(store: &Connection, user: UserId) -> Result<InboxReach, StorageError> {
+    let seen = store.first(
+        "SELECT seen FROM inboxes WHERE user = (SELECT key FROM users WHERE id = ?1)",
         [user.0.as_bytes()],
-        |row| {
-            let reach = InboxReach { newest: count(row, 1)?, gone: count(row, 2)?, seen: count(row, 3)? };
-            Ok((row.get(0)?, reach))
-        },
-    )
+        |row| count(row, 0),
+    )?;
+    Ok(InboxReach {
+        newest: newest_of(store, CHAT_EVENTS)?,
+        gone: number_of(store, "chat_swept")?.cast_unsigned(),
+        seen: seen.unwrap_or_default(),
+    })
 }
 
-/// The events behind a place, or behind those that are gone.
+/// The events behind a place. It costs a seek for each conversation of the user, and one for each event.
 pub(super) fn page(
     store: &Connection,
     user: UserId,
     after: u64,
     limit: usize,
 ) -> Result<InboxPage, StorageError> {
-    let Some((key, reach)) = reach(store, user)? else {
-        return Ok(InboxPage { after, events: Vec::new() });
+    let newest = newest_of(store, CHAT_EVENTS)?;
+    let mut page = InboxPage { events: Vec::new(), through: after.max(newest) };
+    let Some(user) = key_of(store, user)? else {
+        return Ok(page);
     };
-    let after = after.max(reach.gone);
-    let found: Vec<(u64, MessageEvent)> = store.all(
-        "SELECT i.message, c.id, i.place FROM inbox i JOIN conversations c ON c.key = i.conversation
-         WHERE i.user = ?1 AND i.place > ?2 ORDER BY i.place LIMIT ?3",
-        params![key, before(Some(after)), rows(limit)],
+    let first_places = store.all(
+        "SELECT (SELECT e.place FROM chat_events e
+                 WHERE e.conversation = m.conversation AND e.place > ?2 ORDER BY e.place LIMIT 1)
+         FROM conversation_members m WHERE m.user = ?1",
+        [user, before(Some(after))],
+        |row| row.get::<_, Option<i64>>(0),
+    )?;
+    // The next one of each conversation.
+    let mut next: BinaryHeap<_> = first_places.into_iter().flatten().map(Reverse).collect();
+    while page.events.len() < limit {
+        let Some(Reverse(place)) = next.pop() else {
+            return Ok(page);
+        };
+        let (event, behind) = event(store, place)?;
+        page.events.push((place.cast_unsigned(), event));
+        next.extend(behind.map(Reverse));
+    }
+    page.through = page.events.last().map_or(after, |(place, _)| *place);
+    Ok(page)
+}
+
+/// The event of a place, and the place of its conversation's next one.
+fn event(store: &Connection, place: i64) -> Result<(MessageEvent, Option<i64>), StorageError> {
+    let found = store.first(
+        "SELECT e.message, c.id, (SELECT n.place FROM chat_events n
+             WHERE n.conversation = e.conversation AND n.place > e.place ORDER BY n.place LIMIT 1)
+         FROM chat_events e JOIN conversations c ON c.key = e.conversation WHERE e.place = ?1",
+        [place],
         |row| {
             let event = MessageEvent { message: message_id(row, 0)?, conversation: conversation_id(row, 1)? };
-            Ok((count(row, 2)?, event))
+            Ok((event, row.get(2)?))
         },
     )?;
-    // More may have been removed since it was looked how far it reaches.
-    let after = found.first().map_or(after, |(place, _)| place - 1);
-    Ok(InboxPage { after, events: found.into_iter().map(|(_, event)| event).collect() })
+    found.ok_or_else(|| StorageError::Refused("a place without its event".to_owned()))
 }
 
 pub(super) fn seen(write: &Write<'_>, marks: &[(UserId, u64)]) -> Result<(), StorageError> {
     for (user, place) in marks {
         write.connection.change(
-            "UPDATE inboxes SET seen = ?2 WHERE user = (SELECT key FROM users WHERE id = ?1) AND seen < ?2",
+            "INSERT INTO inboxes (user, seen) SELECT key, ?2 FROM users WHERE id = ?1
+             ON CONFLICT (user) DO UPDATE SET seen = max(seen, excluded.seen)",
             params![user.0.as_bytes(), before(Some(*place))],
         )?;
     }
     Ok(())
 }
 
-/// Removes the oldest events that are too old, `slice` at most. Of one inbox they stand in the index of ages as in the
-/// inbox, so what goes of it is its beginning.
-pub(in crate::storage::sqlite) fn sweep_inboxes(
+/// Removes the oldest events, `slice` at most, as far as they are too old without a gap, so that one number tells which are
+/// gone.
+pub(in crate::storage::sqlite) fn sweep_events(
     store: &Connection,
     now: Timestamp,
     slice: i64,
 ) -> Result<usize, StorageError> {
     let kept_from = now.before(INBOX_AGE).millis();
-    store.change(
-        "UPDATE inboxes SET gone = old.place FROM
-         (SELECT user, max(place) AS place FROM
-             (SELECT user, place FROM inbox WHERE at < ?1 ORDER BY at, user, place LIMIT ?2) GROUP BY user) old
-         WHERE inboxes.user = old.user",
-        [kept_from, slice],
-    )?;
-    store.change(
-        "DELETE FROM inbox WHERE (user, place) IN
-         (SELECT user, place FROM inbox WHERE at < ?1 ORDER BY at, user, place LIMIT ?2)",
-        [kept_from, slice],
-    )
-}
-
-/// Removes keys that are no longer kept, `slice` at most.
-pub(in crate::storage::sqlite) fn sweep_keys(
-    store: &Connection,
-    now: Timestamp,
-    slice: i64,
-) -> Result<usize, StorageError> {
-    store.change(
-        "DELETE FROM chat_keys WHERE (user, key) IN (SELECT user, key FROM chat_keys WHERE at < ?1 LIMIT ?2)",
-        [now.before(KEY_AGE).millis(), slice],
-    )
+    let oldest = store.all("SELECT place, at FROM chat_events ORDER BY place LIMIT ?1", [slice], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    let Some((last, _)) = oldest.into_iter().take_while(|(_, at)| *at < kept_from).last() else {
+        return Ok(0);
+    };
+    store.change("UPDATE meta SET value = ?1 WHERE name = 'chat_swept'", [last])?;
+    store.change("DELETE FROM chat_events WHERE place <= ?1", [last])
 }

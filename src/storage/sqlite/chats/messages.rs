@@ -1,17 +1,53 @@
-//! Messages: numbered in the write that stores them, and never changed. With a message come its key, its events in the
+//! Messages: numbered in the write that stores them, and never changed. With a message come its key, its event's place in the
 //! inboxes and its conversation's place in the lists, all or nothing.
 
-use super::inboxes::{self, Event};
-use super::{Member, member, message_id};
-use crate::model::chat::{Message, MessageBody};
-use crate::model::id::{ConversationId, MessageId};
-use crate::storage::chats::{MessageAppended, NewMessage};
+use super::{Member, member, message_id, participants};
+use crate::model::chat::{Message, MessageBody, MessageEvent};
+use crate::model::id::{ConversationId, MessageId, UserId};
+use crate::model::timestamp::Timestamp;
+use crate::storage::chats::{MessageAppended, NewMessage, Placement};
 use crate::storage::sqlite::statement::{Statements, before, count, rows, time, user_id};
 use crate::storage::sqlite::writer::Write;
 use crate::storage::{KEY_AGE, StorageError, TokenHash};
+use moka::sync::Cache;
 use rusqlite::{Connection, Row, params};
+use std::sync::Arc;
 
-pub(super) fn append(write: &Write<'_>, new: &NewMessage) -> Result<MessageAppended, StorageError> {
+/// Names of who takes part that are kept at hand.
+const NAMES: u64 = 1_000_000;
+
+/// Who takes part in conversations that were written to lately, which never changes. Clones are the same.
+#[derive(Clone)]
+pub(in crate::storage::sqlite) struct Participants(Cache<ConversationId, Arc<[UserId]>>);
+
+impl Default for Participants {
+    fn default() -> Self {
+        let size = |_: &ConversationId, users: &Arc<[UserId]>| u32::try_from(users.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(size).max_capacity(NAMES).build())
+    }
+}
+
+impl Participants {
+    /// Those of the conversation of that id, which has that key in the store.
+    fn of(
+        &self,
+        store: &Connection,
+        (key, id): (i64, ConversationId),
+    ) -> Result<Arc<[UserId]>, StorageError> {
+        if let Some(known) = self.0.get(&id) {
+            return Ok(known);
+        }
+        let read: Arc<[UserId]> = participants(store, key)?.into();
+        self.0.insert(id, read.clone());
+        Ok(read)
+    }
+}
+
+pub(super) fn append(
+    write: &mut Write<'_>,
+    participants: &Participants,
+    new: &NewMessage,
+) -> Result<MessageAppended, StorageError> {
     let store = write.connection;
     let Some(sender) = member(store, new.conversation, new.sender)? else {
         return Ok(MessageAppended::Forbidden);
@@ -37,9 +73,15 @@ pub(super) fn append(write: &Write<'_>, new: &NewMessage) -> Result<MessageAppen
             new.created_at.millis(),
         ],
     )?;
-    let event = Event { conversation: sender.conversation, message: message.id, at: new.created_at };
-    let places = inboxes::place(store, &event)?;
-    Ok(MessageAppended::Stored { message, places: Some(places) })
+    store.change(
+        "INSERT INTO chat_events (conversation, message, at) VALUES (?1, ?2, ?3)",
+        params![sender.conversation, message.id.0.as_bytes(), new.created_at.millis()],
+    )?;
+    let place = store.last_insert_rowid().cast_unsigned();
+    let participants = participants.of(store, (sender.conversation, new.conversation))?;
+    let event = MessageEvent { message: message.id, conversation: new.conversation };
+    write.place(Placement { participants, place, event });
+    Ok(MessageAppended::Stored { message, place: Some(place) })
 }
 
 /// What a key was used for lately: its digest, the conversation and the number there.
@@ -55,7 +97,7 @@ fn key_use(
     )
 }
 
-/// Gives a message the next number, and its conversation a new place in the lists of all.
+/// Gives a message the next number, and its conversation a new place in the lists.
 fn insert(store: &Connection, sender: &Member, new: &NewMessage) -> Result<Message, StorageError> {
     let last = store.first(
         "SELECT last_number, last_id FROM conversations WHERE key = ?1",
@@ -82,12 +124,12 @@ fn insert(store: &Connection, sender: &Member, new: &NewMessage) -> Result<Messa
         ],
     )?;
     store.change(
-        "UPDATE conversations SET last_number = ?2, last_id = ?3 WHERE key = ?1",
-        params![sender.conversation, number.cast_signed(), id.0.as_bytes()],
+        "UPDATE conversations SET last_number = ?2, last_id = ?3, active_at = ?4 WHERE key = ?1",
+        params![sender.conversation, number.cast_signed(), id.0.as_bytes(), new.created_at.millis()],
     )?;
     store.change(
-        "UPDATE conversation_members SET active_at = ?2, sent = sent + (user = ?3) WHERE conversation = ?1",
-        params![sender.conversation, new.created_at.millis(), sender.user],
+        "UPDATE conversation_members SET sent = sent + 1 WHERE user = ?1 AND conversation = ?2",
+        [sender.user, sender.conversation],
     )?;
     Ok(Message {
         id,
@@ -145,5 +187,17 @@ pub(super) fn number_of(store: &Connection, key: i64, id: MessageId) -> Result<O
         "SELECT number FROM messages WHERE conversation = ?1 AND number = ?2 AND id = ?3",
         params![key, id.number().cast_signed(), id.0.as_bytes()],
         |row| row.get(0),
+    )
+}
+
+/// Removes keys that are no longer kept, `slice` at most.
+pub(in crate::storage::sqlite) fn sweep_keys(
+    store: &Connection,
+    now: Timestamp,
+    slice: i64,
+) -> Result<usize, StorageError> {
+    store.change(
+        "DELETE FROM chat_keys WHERE (user, key) IN (SELECT user, key FROM chat_keys WHERE at < ?1 LIMIT ?2)",
+        [now.before(KEY_AGE).millis(), slice],
     )
 }

@@ -1,7 +1,7 @@
 //! Chat, out of a database and into one.
 
-use super::super::chats::{conversation_id, message_id};
-use super::super::statement::{Statements, count, time, user_id};
+use super::super::chats::{CHAT_EVENTS, conversation_id, message_id};
+use super::super::statement::{Statements, count, newest_of, time, user_id};
 use super::export::{PORTION, key, number, portion};
 use crate::model::chat::MessageEvent;
 use crate::model::id::UserId;
@@ -33,7 +33,7 @@ pub(super) fn conversations(store: &Connection, after: Option<&str>) -> Result<P
 pub(super) fn members(store: &Connection, after: Option<&str>) -> Result<Portion, StorageError> {
     let (user, conversation): (i64, i64) = key(after, (0, 0))?;
     portion(store.all(
-        "SELECT m.user, m.conversation, u.id, c.id, c.last_number, m.active_at, m.sent, m.read_number, m.read_own
+        "SELECT m.user, m.conversation, u.id, c.id, c.last_number, c.active_at, m.sent, m.read_number, m.read_own
          FROM conversation_members m JOIN users u ON u.key = m.user JOIN conversations c ON c.key = m.conversation
          WHERE (m.user, m.conversation) > (?1, ?2) ORDER BY m.user, m.conversation LIMIT ?3",
         [user, conversation, PORTION as i64],
@@ -131,10 +131,13 @@ pub(super) fn keys(
     )?)
 }
 
+/// Inboxes in which something is, as if each had numbered its own events from the oldest that is there.
 pub(super) fn inboxes(store: &Connection, after: Option<&str>) -> Result<Portion, StorageError> {
     portion(store.all(
-        "SELECT i.user, u.id, i.newest, i.seen FROM inboxes i JOIN users u ON u.key = i.user
-         WHERE i.user > ?1 AND i.newest > 0 ORDER BY i.user LIMIT ?2",
+        "SELECT m.user, u.id, count(*), sum(e.place <= coalesce(i.seen, 0))
+         FROM conversation_members m JOIN chat_events e ON e.conversation = m.conversation
+         JOIN users u ON u.key = m.user LEFT JOIN inboxes i ON i.user = m.user
+         WHERE m.user > ?1 GROUP BY m.user ORDER BY m.user LIMIT ?2",
         [key(after, 0)?, PORTION as i64],
         |row| {
             let inbox = MovedInbox { user: user_id(row, 1)?, newest: count(row, 2)?, seen: count(row, 3)? };
@@ -143,23 +146,27 @@ pub(super) fn inboxes(store: &Connection, after: Option<&str>) -> Result<Portion
     )?)
 }
 
+/// The events of those, numbered likewise.
 pub(super) fn inbox_events(
     store: &Connection,
     after: Option<&str>,
     alive_at: Timestamp,
 ) -> Result<Portion, StorageError> {
-    let (user, place): (i64, i64) = key(after, (0, 0))?;
+    let (mut of, place, mut numbered): (i64, i64, u64) = key(after, (0, 0, 0))?;
     portion(store.all(
-        "SELECT i.user, i.place, u.id, i.message, c.id, i.at
-         FROM inbox i JOIN users u ON u.key = i.user JOIN conversations c ON c.key = i.conversation
-         WHERE (i.user, i.place) > (?1, ?2) ORDER BY i.user, i.place LIMIT ?3",
-        [user, place, PORTION as i64],
+        "SELECT m.user, e.place, u.id, e.message, c.id, e.at
+         FROM conversation_members m JOIN chat_events e ON e.conversation = m.conversation
+         JOIN users u ON u.key = m.user JOIN conversations c ON c.key = m.conversation
+         WHERE (m.user, e.place) > (?1, ?2) ORDER BY m.user, e.place LIMIT ?3",
+        [of, place, PORTION as i64],
         |row| {
+            let user = number(row, 0)?;
+            numbered = if user == of { numbered + 1 } else { 1 };
+            of = user;
             let event = MessageEvent { message: message_id(row, 3)?, conversation: conversation_id(row, 4)? };
-            let event =
-                InboxEvent { user: user_id(row, 2)?, place: count(row, 1)?, event, at: time(row, 5)? };
+            let event = InboxEvent { user: user_id(row, 2)?, place: numbered, event, at: time(row, 5)? };
             let is_kept = event.at.after(INBOX_AGE) > alive_at;
-            Ok(((number(row, 0)?, number(row, 1)?), is_kept.then_some(Record::InboxEvent(event))))
+            Ok(((user, number(row, 1)?, numbered), is_kept.then_some(Record::InboxEvent(event))))
         },
     )?)
 }
@@ -167,18 +174,14 @@ pub(super) fn inbox_events(
 pub(super) fn keep_conversation(store: &Connection, new: &MovedConversation) -> Result<(), StorageError> {
     let (id, created_at) = (new.id.0.as_bytes(), new.created_at.millis());
     store.change(
-        "INSERT OR IGNORE INTO conversations (id, set_key, created_at) VALUES (?1, ?2, ?3)",
+        "INSERT OR IGNORE INTO conversations (id, set_key, created_at, active_at) VALUES (?1, ?2, ?3, ?3)",
         params![id, new.key, created_at],
     )?;
     for user in &new.participants {
         store.change(
-            "INSERT OR IGNORE INTO conversation_members (user, conversation, id, active_at)
-             SELECT u.key, c.key, c.id, c.created_at FROM users u, conversations c WHERE u.id = ?1 AND c.id = ?2",
+            "INSERT OR IGNORE INTO conversation_members (user, conversation)
+             SELECT u.key, c.key FROM users u, conversations c WHERE u.id = ?1 AND c.id = ?2",
             params![user.0.as_bytes(), id],
-        )?;
-        store.change(
-            "INSERT OR IGNORE INTO inboxes (user) SELECT key FROM users WHERE id = ?1",
-            [user.0.as_bytes()],
         )?;
     }
     Ok(())
@@ -186,14 +189,12 @@ pub(super) fn keep_conversation(store: &Connection, new: &MovedConversation) -> 
 
 pub(super) fn keep_member(store: &Connection, member: &MovedMember) -> Result<(), StorageError> {
     store.change(
-        "UPDATE conversation_members
-         SET active_at = coalesce(?3, active_at), sent = ?4, read_number = ?5, read_own = ?6
+        "UPDATE conversation_members SET sent = ?3, read_number = ?4, read_own = ?5
          WHERE user = (SELECT key FROM users WHERE id = ?1)
            AND conversation = (SELECT key FROM conversations WHERE id = ?2)",
         params![
             member.user.0.as_bytes(),
             member.conversation.0.as_bytes(),
-            member.at.map(Timestamp::millis),
             member.sent.cast_signed(),
             member.read_number.cast_signed(),
             member.read_own.cast_signed(),
@@ -235,36 +236,31 @@ pub(super) fn keep_key(store: &Connection, key: &MovedChatKey) -> Result<(), Sto
     Ok(())
 }
 
+/// Up to which of the places that the other store gave it was written, until [`settle`] knows this one's.
 pub(super) fn keep_inbox(store: &Connection, inbox: &MovedInbox) -> Result<(), StorageError> {
     store.change(
-        "INSERT INTO inboxes (user, newest, seen) SELECT key, ?2, ?3 FROM users WHERE id = ?1
-         ON CONFLICT (user) DO UPDATE SET newest = excluded.newest, seen = excluded.seen",
-        params![inbox.user.0.as_bytes(), inbox.newest.cast_signed(), inbox.seen.cast_signed()],
+        "INSERT OR REPLACE INTO inboxes (user, seen) SELECT key, ?2 FROM users WHERE id = ?1",
+        params![inbox.user.0.as_bytes(), inbox.seen.cast_signed()],
     )?;
     Ok(())
 }
 
+/// Of events those are kept that were written: the events themselves are those of the messages.
 pub(super) fn keep_inbox_event(store: &Connection, event: &InboxEvent) -> Result<(), StorageError> {
     store.change(
-        "INSERT OR IGNORE INTO inbox (user, place, conversation, message, at)
-         SELECT u.key, ?3, c.key, ?4, ?5 FROM users u, conversations c WHERE u.id = ?1 AND c.id = ?2",
-        params![
-            event.user.0.as_bytes(),
-            event.event.conversation.0.as_bytes(),
-            event.place.cast_signed(),
-            event.event.message.0.as_bytes(),
-            event.at.millis(),
-        ],
+        "INSERT OR IGNORE INTO unfinished_copy_seen (user, message)
+         SELECT i.user, ?3 FROM inboxes i JOIN users u ON u.key = i.user WHERE u.id = ?1 AND i.seen >= ?2",
+        params![event.user.0.as_bytes(), event.place.cast_signed(), event.event.message.0.as_bytes(),],
     )?;
     Ok(())
 }
 
-/// What follows from the messages and the events that are there.
+/// What follows from the messages that are there, and from what was written of them.
 pub(super) fn settle(store: &Connection) -> Result<(), StorageError> {
     store.change(
-        "UPDATE conversations SET
-            last_number = coalesce((SELECT max(number) FROM messages WHERE conversation = conversations.key), 0),
-            last_id = (SELECT id FROM messages WHERE conversation = conversations.key ORDER BY number DESC LIMIT 1)",
+        "UPDATE conversations SET (last_number, last_id, active_at) =
+            (SELECT coalesce(max(number), 0), id, coalesce(created_at, conversations.created_at) FROM messages
+             WHERE conversation = conversations.key)",
         [],
     )?;
     store.change(
@@ -274,11 +270,21 @@ pub(super) fn settle(store: &Connection) -> Result<(), StorageError> {
          WHERE messages.rowid = counted.message",
         [],
     )?;
+    // By id they stand in the order of their times, and those of one conversation in its own.
+    store.change("DELETE FROM chat_events", [])?;
     store.change(
-        "UPDATE inboxes SET
-            gone = coalesce((SELECT min(place) - 1 FROM inbox WHERE user = inboxes.user), newest),
-            at = coalesce((SELECT max(at) FROM inbox WHERE user = inboxes.user), 0)",
-        [],
+        "INSERT INTO chat_events (conversation, message, at)
+         SELECT conversation, id, created_at FROM messages WHERE created_at >= ?1 ORDER BY id",
+        [Timestamp::now().before(INBOX_AGE).millis()],
+    )?;
+    // Up to the first one that was not written. Where the orders of the stores differ, some behind it come again.
+    store.change(
+        "INSERT OR REPLACE INTO inboxes (user, seen)
+         SELECT m.user, coalesce(min(e.place) - 1, ?1)
+         FROM conversation_members m LEFT JOIN chat_events e ON e.conversation = m.conversation
+            AND NOT EXISTS (SELECT 1 FROM unfinished_copy_seen s WHERE s.user = m.user AND s.message = e.message)
+         GROUP BY m.user",
+        [newest_of(store, CHAT_EVENTS)?.cast_signed()],
     )?;
     Ok(())
 }

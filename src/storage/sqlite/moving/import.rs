@@ -5,7 +5,7 @@ use super::super::statement::{Statements, place};
 use super::{chat, note, room, unfinished};
 use crate::model::timestamp::Timestamp;
 use crate::storage::moving::{
-    Import, MovedAuthor, MovedFollow, MovedLetter, MovedPost, MovedUser, Numbering, Progress, Record,
+    Import, Kind, MovedAuthor, MovedFollow, MovedLetter, MovedPost, MovedUser, Numbering, Progress, Record,
     SeesFrom, WaitingEvent,
 };
 use crate::storage::{Pending, StorageError, TIMELINE_AGE};
@@ -47,7 +47,14 @@ impl Import for Store {
     }
 
     fn finish(&self) -> Pending<()> {
-        self.write(|write| Ok(write.connection.execute_batch("DROP TABLE IF EXISTS unfinished_copy")?))
+        self.write(|write| {
+            let ended = "DROP TABLE IF EXISTS unfinished_copy; DROP TABLE IF EXISTS unfinished_copy_seen";
+            Ok(write.connection.execute_batch(ended)?)
+        })
+    }
+
+    fn keeps(&self, kind: Kind) -> bool {
+        !matches!(kind, Kind::Inboxes | Kind::InboxEvents)
     }
 }
 

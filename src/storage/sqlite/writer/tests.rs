@@ -10,6 +10,7 @@ use crate::storage::sqlite::statement::Statements;
 use crate::storage::{EntryObserver, Pending, StorageError};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
+use tokio::sync::broadcast;
 
 /// `(entry, whether it came or went)`, in order.
 #[derive(Default)]
@@ -46,7 +47,8 @@ impl Cramped {
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         connection.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).unwrap();
         let heard = Arc::new(Heard::default());
-        let writer = Writer::start(connection, false, Arc::clone(&heard) as Arc<dyn EntryObserver>).unwrap();
+        let observer = Arc::clone(&heard) as Arc<dyn EntryObserver>;
+        let writer = Writer::start(connection, false, observer, broadcast::Sender::new(1)).unwrap();
         let id = UserId::make();
         let author = writer.call(move |write| {
             write.connection.change(

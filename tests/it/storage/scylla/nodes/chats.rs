@@ -1,7 +1,7 @@
 //! Chat with several homes, one after the other or at once, and what outlives each of them.
 
 use super::{run, user};
-use crate::storage::talk::{a_message, among, event, keyed, place_one, sent};
+use crate::storage::talk::{a_message, among, event, events_of, keyed, place_one, sent};
 use futures_util::future::join_all;
 use roost::model::chat::{Conversation, Message};
 use roost::model::id::{ConversationId, MessageId, UserId};
@@ -131,7 +131,7 @@ fn what_was_not_placed_is_found_by_the_next_home() {
         }
         let expected: Vec<_> = messages.iter().map(event).collect();
         for user in &users {
-            assert_eq!(new.inbox(*user, 0, 100).await.unwrap().events, expected);
+            assert_eq!(events_of(new.inbox(*user, 0, 100).await.unwrap()), expected);
         }
         assert_eq!(new.to_place(conversation.id).await.unwrap().events, []);
     });

@@ -2,12 +2,12 @@
 
 use super::chats::{append, place_all, talk};
 use super::{Field, run};
-use crate::storage::talk::{event, place_one};
+use crate::storage::talk::{event, events_of, numbered, place_one};
 use futures_util::future::join_all;
 use roost::model::chat::MessageEvent;
 use roost::model::id::{ConversationId, MessageId, UserId};
 use roost::model::timestamp::Timestamp;
-use roost::storage::chats::{Chats, INBOX_AGE, InboxPage, InboxReach};
+use roost::storage::chats::{Chats, INBOX_AGE, InboxReach};
 use std::time::Duration;
 
 impl Field {
@@ -55,7 +55,7 @@ fn two_homes_never_give_one_place_to_two_events() {
         placed.sort_unstable_by_key(|(place, _)| *place);
         assert_eq!(placed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), (1..=16).collect::<Vec<_>>());
         let page = nodes[0].inbox(users[0], 0, 100).await.unwrap();
-        assert_eq!(page.events, placed.iter().map(|(_, event)| *event).collect::<Vec<_>>());
+        assert_eq!(events_of(page), placed.iter().map(|(_, event)| *event).collect::<Vec<_>>());
     });
 }
 
@@ -105,7 +105,7 @@ fn events_that_come_together_have_places_in_their_order() {
         // The first home does not know of those.
         let rest: Vec<u64> = (111..=120).collect();
         assert_eq!(first.place(user, events[110..].to_vec(), false).await.unwrap(), rest);
-        assert_eq!(second.inbox(user, 0, 200).await.unwrap(), InboxPage { after: 0, events: events.clone() });
+        assert_eq!(second.inbox(user, 0, 200).await.unwrap(), numbered(0, &events));
         // One of them that is of no message, or of another conversation, and none is placed.
         let strange = MessageEvent { conversation: ConversationId::make(), ..events[1] };
         assert!(first.place(user, vec![events[0], strange], false).await.is_err());
@@ -131,7 +131,7 @@ fn two_homes_that_place_the_same_events_place_each_once() {
             let expected: Vec<u64> = (1..=both.len() as u64).collect();
             assert_eq!(found.unwrap(), expected);
         }
-        assert_eq!(new.inbox(user, 0, 100).await.unwrap(), InboxPage { after: 0, events });
+        assert_eq!(new.inbox(user, 0, 100).await.unwrap(), numbered(0, &events));
     });
 }
 
@@ -168,9 +168,9 @@ fn what_of_an_inbox_is_gone_is_told() {
         field.expire(anna, 2).await;
         assert_eq!(node.reach(anna).await.unwrap(), InboxReach { newest: 5, gone: 2, seen: 0 });
         for after in [0, 1, 2] {
-            assert_eq!(page(after, 10).await, InboxPage { after: 2, events: events[2..].to_vec() });
+            assert_eq!(page(after, 10).await, numbered(2, &events[2..]));
         }
-        assert_eq!(page(3, 1).await, InboxPage { after: 3, events: vec![events[3]] });
+        assert_eq!(page(3, 1).await, numbered(3, &[events[3]]));
         for place in 3..=5 {
             field.expire(anna, place).await;
         }
@@ -178,17 +178,14 @@ fn what_of_an_inbox_is_gone_is_told() {
         field.reserve(anna, 6, INBOX_AGE).await;
         let fresh = field.node().await;
         assert_eq!(fresh.reach(anna).await.unwrap(), InboxReach { newest: 6, gone: 6, seen: 0 });
-        assert_eq!(fresh.inbox(anna, 2, 10).await.unwrap(), InboxPage { after: 6, events: Vec::new() });
+        assert_eq!(fresh.inbox(anna, 2, 10).await.unwrap(), numbered(6, &[]));
         let message = append(&fresh, &conversation, anna).await;
         assert_eq!(
             place_one(&fresh, anna, event(&message), false).await.unwrap(),
             7,
             "no place is given again"
         );
-        assert_eq!(
-            fresh.inbox(anna, 6, 10).await.unwrap(),
-            InboxPage { after: 6, events: vec![event(&message)] }
-        );
+        assert_eq!(fresh.inbox(anna, 6, 10).await.unwrap(), numbered(6, &[event(&message)]));
     });
 }
 
@@ -212,7 +209,7 @@ fn a_reservation_that_no_event_followed_is_the_next_place() {
         let message = append(&fresh, &conversation, anna).await;
         assert_eq!(place_one(&fresh, anna, event(&message), true).await.unwrap(), 4);
         events.push(event(&message));
-        assert_eq!(fresh.inbox(anna, 0, 10).await.unwrap(), InboxPage { after: 0, events });
+        assert_eq!(fresh.inbox(anna, 0, 10).await.unwrap(), numbered(0, &events));
     });
 }
 
@@ -234,10 +231,10 @@ fn an_inbox_goes_from_one_bucket_into_the_next() {
         assert_eq!(placed, [29_999, 30_000, 30_001, 30_002, 30_003]);
         assert_eq!(place_one(&field.node().await, anna, events[1], true).await.unwrap(), 29_999);
         let page = async |after, limit| node.inbox(anna, after, limit).await.unwrap();
-        assert_eq!(page(29_998, 10).await, InboxPage { after: 29_998, events: events[1..].to_vec() });
-        assert_eq!(page(29_999, 2).await, InboxPage { after: 29_999, events: events[2..4].to_vec() });
-        assert_eq!(page(30_000, 10).await, InboxPage { after: 30_000, events: events[3..].to_vec() });
-        assert_eq!(page(5, 10).await, InboxPage { after: 29_997, events });
-        assert_eq!(page(30_003, 10).await, InboxPage { after: 30_003, events: Vec::new() });
+        assert_eq!(page(29_998, 10).await, numbered(29_998, &events[1..]));
+        assert_eq!(page(29_999, 2).await, numbered(29_999, &events[2..4]));
+        assert_eq!(page(30_000, 10).await, numbered(30_000, &events[3..]));
+        assert_eq!(page(5, 10).await, numbered(29_997, &events));
+        assert_eq!(page(30_003, 10).await, numbered(30_003, &[]));
     });
 }
