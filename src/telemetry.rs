@@ -4,6 +4,7 @@
 //! **Invariant:** no token, password, e-mail address or query string is ever a field here. Labels of
 //! metrics come from our own lists (routes, reasons, kinds), never from a client.
 
+mod json;
 mod lines;
 pub mod metric;
 mod recorder;
@@ -14,6 +15,7 @@ pub use recorder::Metrics;
 pub use trace::{TraceId, request_span, trace_id_of};
 
 use crate::config::LogFilter;
+use json::JsonLines;
 use lines::{Lines, LinesEnd};
 use std::io::{self, IsTerminal, Stderr};
 use tracing_subscriber::EnvFilter;
@@ -53,17 +55,11 @@ pub fn install_logs(filter: &LogFilter) -> io::Result<LinesEnd<Stderr>> {
     let filter = quiet.fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
     let (lines, end) = Lines::to(io::stderr())?;
-    // All spans of a line, not the innermost alone: a request's ids stand on the outermost.
     let installed = if io::stderr().is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_writer(lines)).try_init()
     } else {
-        let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(true)
-            .with_writer(lines);
-        registry.with(layer).try_init()
+        let layer = tracing_subscriber::fmt::layer().json().event_format(JsonLines::new());
+        registry.with(layer.with_writer(lines)).try_init()
     };
     // It can only fail because there is one already.
     drop(installed);

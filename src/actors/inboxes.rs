@@ -374,8 +374,9 @@ impl Inbox {
         if place < known.tail_after {
             return Next::InStore { newest: known.newest, doubts };
         }
-        let given = known.tail.partition_point(|delivery| delivery.place <= place);
-        Next::Here(known.tail.iter().skip(given).take(PAGE).copied().collect())
+        // From its end: most listeners have all but the newest.
+        let left = known.tail.iter().rev().take_while(|delivery| delivery.place > place).count();
+        Next::Here(known.tail.range(known.tail.len() - left..).take(PAGE).copied().collect())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -17,61 +17,77 @@ const MARKS: usize = 1_000;
 pub struct Seen {
     chats: Arc<dyn Chats>,
     feeds: AtomicU64,
-    /// What connections were handed, until it counts; by the number of their feed.
-    handed: Mutex<HashMap<u64, Handed>>,
+    /// Those that are open, by number.
+    open: Mutex<HashMap<u64, Open>>,
     /// What counts, until it is stored.
     marks: Mutex<HashMap<UserId, u64>>,
 }
 
-/// How far a connection was handed an inbox.
-struct Handed {
+/// How far a feed's connection was handed its inbox; 0 before the first event.
+#[derive(Default)]
+pub struct Handed(AtomicU64);
+
+/// An open feed.
+struct Open {
     user: UserId,
-    now: u64,
-    /// How far it was at the last look, if it was then.
-    before: Option<u64>,
+    handed: Arc<Handed>,
+    /// How far that was at the last look.
+    before: u64,
+    /// How far it counts.
+    counted: u64,
+}
+
+impl Handed {
+    /// The inbox up to there.
+    pub fn note(&self, place: u64) {
+        self.0.store(place, Ordering::Relaxed);
+    }
+
+    fn place(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Seen {
     /// Nothing yet.
     #[must_use]
     pub fn new(chats: Arc<dyn Chats>) -> Self {
-        Self { chats, feeds: AtomicU64::new(0), handed: Mutex::default(), marks: Mutex::default() }
+        Self { chats, feeds: AtomicU64::new(0), open: Mutex::default(), marks: Mutex::default() }
     }
 
-    /// A number for another feed.
-    pub fn number(&self) -> u64 {
-        self.feeds.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A feed's connection was handed the inbox up to there.
-    pub fn hand(&self, feed: u64, user: UserId, place: u64) {
-        lock(&self.handed).entry(feed).or_insert(Handed { user, now: place, before: None }).now = place;
+    /// Another feed of a user's inbox: its number, and where it notes what its connection is handed.
+    pub fn enter(&self, user: UserId) -> (u64, Arc<Handed>) {
+        let (number, handed) = (self.feeds.fetch_add(1, Ordering::Relaxed), Arc::<Handed>::default());
+        let open = Open { user, handed: handed.clone(), before: 0, counted: 0 };
+        lock(&self.open).insert(number, open);
+        (number, handed)
     }
 
     /// A feed's connection ends in order: what it was handed counts.
     pub fn settle(&self, feed: u64) {
-        let handed = lock(&self.handed).remove(&feed);
-        if let Some(handed) = handed {
-            raise(&mut lock(&self.marks), handed.user, handed.now);
+        let open = lock(&self.open).remove(&feed);
+        if let Some(open) = open
+            && open.handed.place() > open.counted
+        {
+            raise(&mut lock(&self.marks), open.user, open.handed.place());
         }
     }
 
     /// A feed's connection is gone: what it was handed lately may never have arrived.
     pub fn forget(&self, feed: u64) {
-        lock(&self.handed).remove(&feed);
+        lock(&self.open).remove(&feed);
     }
 
     /// Looks who has outlived what was handed before the last look.
     pub fn mark_outlived(&self) {
         let mut marks = lock(&self.marks);
-        lock(&self.handed).retain(|_, handed| {
-            if let Some(before) = handed.before {
-                raise(&mut marks, handed.user, before);
+        for open in lock(&self.open).values_mut() {
+            if open.before > open.counted {
+                raise(&mut marks, open.user, open.before);
+                open.counted = open.before;
             }
-            let has_more = handed.before != Some(handed.now);
-            handed.before = Some(handed.now);
-            has_more
-        });
+            open.before = open.handed.place();
+        }
     }
 
     /// How far an inbox was written, as far as the store does not know it; 0 where it does.
@@ -124,20 +140,21 @@ mod tests {
     async fn what_was_handed_counts_when_its_connection_outlived_it_or_ended_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let (seen, user) = (seen(&folder), UserId::make());
-        seen.hand(1, user, 5);
+        let (first, handed) = seen.enter(user);
+        handed.note(5);
         seen.mark_outlived();
         assert_eq!(seen.mark(user), 0, "a look has to come between");
-        seen.hand(1, user, 6);
+        handed.note(6);
         seen.mark_outlived();
         assert_eq!(seen.mark(user), 5);
-        seen.forget(1);
+        seen.forget(first);
         seen.mark_outlived();
         assert_eq!(seen.mark(user), 5, "its connection is gone");
-        seen.hand(2, user, 3);
-        seen.settle(2);
-        assert_eq!(seen.mark(user), 5, "a mark never goes back");
-        seen.hand(2, user, 9);
-        seen.settle(2);
-        assert_eq!(seen.mark(user), 9);
+        for (place, expected, why) in [(3, 5, "a mark never goes back"), (9, 9, "it ended in order")] {
+            let (feed, handed) = seen.enter(user);
+            handed.note(place);
+            seen.settle(feed);
+            assert_eq!(seen.mark(user), expected, "{why}");
+        }
     }
 }

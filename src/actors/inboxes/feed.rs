@@ -3,6 +3,7 @@
 //! It takes what comes from the table's tail, or reads the store from where it is, and gives each event once, in order. It stands in
 //! the table as long as it lives.
 
+use super::super::seen::Handed;
 use super::{Delivery, Inbox, Inboxes, Next, PAGE, lock};
 use crate::model::chat::InboxPosition;
 use crate::model::id::UserId;
@@ -22,6 +23,7 @@ pub struct Feed {
     inboxes: Arc<Inboxes>,
     inbox: Arc<Inbox>,
     number: u64,
+    handed: Arc<Handed>,
     user: UserId,
     /// Everything up to here was given.
     place: u64,
@@ -40,8 +42,8 @@ impl Feed {
     /// Of a listener that has just entered the table, at the inbox's beginning.
     pub(super) fn new(inboxes: Arc<Inboxes>, inbox: Arc<Inbox>, user: UserId) -> Self {
         let doubts = inbox.known().doubts;
-        let number = inboxes.seen.number();
-        Self { inboxes, inbox, number, user, place: 0, doubts, reading: None }
+        let (number, handed) = inboxes.seen.enter(user);
+        Self { inboxes, inbox, number, handed, user, place: 0, doubts, reading: None }
     }
 
     /// It begins behind that place.
@@ -68,7 +70,7 @@ impl Feed {
 
     /// What was given up to there was handed to the connection.
     pub fn hand(&self, place: u64) {
-        self.inboxes.seen.hand(self.number, self.user, place);
+        self.handed.note(place);
     }
 
     /// The connection ends in order: what it was handed is written.
