@@ -4,7 +4,8 @@
 //! the table as long as it lives.
 
 use super::super::seen::Handed;
-use super::{Delivery, Inbox, Inboxes, Next, PAGE, lock};
+use super::inbox::{Delivery, Inbox, Next, PAGE};
+use super::{Inboxes, lock};
 use crate::model::chat::InboxPosition;
 use crate::model::id::UserId;
 use crate::storage::chats::{Chats, InboxPage};
@@ -41,7 +42,7 @@ struct Reading {
 impl Feed {
     /// Of a listener that has just entered the table, at the inbox's beginning.
     pub(super) fn new(inboxes: Arc<Inboxes>, inbox: Arc<Inbox>, user: UserId) -> Self {
-        let doubts = inbox.known().doubts;
+        let doubts = inbox.doubts();
         let (number, handed) = inboxes.seen.enter(user);
         Self { inboxes, inbox, number, handed, user, place: 0, doubts, reading: None }
     }

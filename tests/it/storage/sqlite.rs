@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 mod copies;
 mod sweeping;
+mod telling;
 mod walks;
 mod writer;
 
